@@ -1,0 +1,1 @@
+//! Channels for Hypercore keys over an encrypted stream, and the Hypercore wire messages.

@@ -1,0 +1,1 @@
+//! RemoteCorestore and RemoteHypercore: Hypercores that live in a Hyperspace daemon.

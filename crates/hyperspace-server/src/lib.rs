@@ -1,0 +1,1 @@
+//! The Hyperspace daemon: stores, serves and replicates Hypercores.

@@ -1,0 +1,3 @@
+//! Command of the crate `hyperspace-server`.
+
+fn main() {}
