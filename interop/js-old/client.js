@@ -1,0 +1,92 @@
+'use strict'
+// The unmodified Node client (npm @hyperspace/client), driven line by line.
+//
+//   node client.js NAME          the UNIX socket <tmpdir>/NAME.sock
+//   node client.js HOST PORT     RPC over TCP
+
+const HyperspaceClient = require('@hyperspace/client')
+const { serve, event, hex, unhex } = require('../js/lines.js')
+
+const [host, port] = process.argv.slice(2)
+const client = new HyperspaceClient(port ? { host, port: Number(port) } : { host })
+const store = client.corestore()
+const cores = new Map()
+const gets = new Map()
+const downloads = new Map()
+
+store.on('feed', (core) => event('feed', { key: hex(core.key) }))
+process.on('unhandledRejection', (err) => event('unhandled', { message: err.message }))
+
+function at (label) {
+  const core = cores.get(label)
+  if (core === undefined) throw new Error('No core is open under the label ' + label)
+  return core
+}
+
+function describe (core) {
+  return {
+    key: hex(core.key),
+    discoveryKey: hex(core.discoveryKey),
+    length: core.length,
+    byteLength: core.byteLength,
+    writable: core.writable,
+    peers: core.peers.map(peer)
+  }
+}
+
+function peer ({ type, remoteAddress, remotePublicKey }) {
+  return { type, remoteAddress, remotePublicKey: hex(remotePublicKey) }
+}
+
+serve({
+  status: () => client.status(),
+
+  open: async ({ core: label, name, key, weak = false }) => {
+    const core = key ? store.get(unhex(key), { weak }) : name ? store.get(undefined, { name, weak }) : store.get({ weak })
+    core.on('append', () => event('append', { core: label, length: core.length, byteLength: core.byteLength }))
+    core.on('close', () => event('close', { core: label }))
+    core.on('peer-open', (remote) => event('peer-open', { core: label, peer: peer(remote) }))
+    core.on('peer-remove', (remote) => event('peer-remove', { core: label, peer: peer(remote) }))
+    await core.ready()
+    cores.set(label, core)
+    return describe(core)
+  },
+
+  describe: async ({ core }) => describe(at(core)),
+  append: async ({ core, blocks }) => ({ seq: await at(core).append(blocks.map(unhex)) }),
+
+  // `token` names the get, for cancel; with `watch` the OnWait of the server comes out as an event.
+  get: async ({ core, seq, token, watch = false, ...opts }) => {
+    if (watch) opts.onwait = (seq) => event('wait', { core, seq })
+    const get = at(core).get(seq, opts)
+    if (token) gets.set(token, get)
+    return hex(await get)
+  },
+  cancel: async ({ core, token }) => at(core).cancel(gets.get(token)),
+
+  update: async ({ core, ...opts }) => { await at(core).update(opts) },
+  has: async ({ core, seq }) => at(core).has(seq),
+  seek: async ({ core, byteOffset, ...opts }) => at(core).seek(byteOffset, opts),
+  download: async ({ core, token, ...range }) => {
+    const download = at(core).download(range)
+    if (token) downloads.set(token, download)
+    await download
+  },
+  undownload: async ({ core, token }) => at(core).undownload(downloads.get(token)),
+  downloaded: async ({ core, start, end }) => at(core).downloaded(start, end),
+
+  waitLength: ({ core, length }) => new Promise((resolve) => {
+    const target = at(core)
+    const check = () => {
+      if (target.length < length) return
+      target.off('append', check)
+      resolve({ length: target.length, byteLength: target.byteLength })
+    }
+    target.on('append', check)
+    check()
+  }),
+
+  closeCore: async ({ core }) => { await at(core).close() },
+  stop: async () => { await client.stop() },
+  close: async () => { await client.close() }
+})
