@@ -8,11 +8,13 @@ use bytes::{Bytes, BytesMut};
 use compact_codec::{DecodeError, Reader, Writer};
 use hypercore::Manifest;
 use hypercore::proof::{
-    DataBlock, DataHash, DataSeek, DataUpgrade, Node, Proof, ProofRequest, RequestBlock, RequestSeek, RequestUpgrade,
+    DataBlock, DataHash, DataSeek, DataUpgrade, Node, Proof, ProofRequest, RequestBlock, RequestSeek,
+    RequestUpgrade,
 };
 
 use crate::messages::{
-    Bitfield, Cancel, Data, Extension, Kind, Message, NoData, Range, ReorgHint, Request, Synchronize, Unwant, Want,
+    Bitfield, Cancel, Data, Extension, Kind, Message, NoData, Range, ReorgHint, Request, Synchronize, Unwant,
+    Want,
 };
 
 /// Blocks and bitfields of at least this size are not copied into the encoded message but stand beside it.
