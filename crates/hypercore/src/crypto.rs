@@ -1,0 +1,133 @@
+//! Hashes, namespaces and what is derived from them: the fixed points that every Hypercore peer must agree on.
+//!
+//! Facts: npm `hypercore-crypto` 3 (leaf, parent and tree hashes, discovery keys, namespaces) and `lib/caps.js` of
+//! npm `hypercore` 11 (signables, replication capability).
+
+use std::sync::LazyLock;
+
+use blake2b_simd::Params;
+
+use crate::proof::Node;
+
+const LEAF: u8 = 0;
+const PARENT: u8 = 1;
+const ROOT: u8 = 2;
+
+/// The namespaces of the protocol: 32-byte strings that keep what is signed or hashed for one purpose from being
+/// taken for another.
+#[derive(Debug, Clone)]
+pub struct Namespaces {
+    /// Prefix of everything that signs a tree.
+    pub tree: [u8; 32],
+    /// Capability of the side that dialled.
+    pub replicate_initiator: [u8; 32],
+    /// Capability of the side that was dialled.
+    pub replicate_responder: [u8; 32],
+    /// Prefix of a manifest when it is hashed into a key.
+    pub manifest: [u8; 32],
+    /// Namespace of a signer that names none.
+    pub default: [u8; 32],
+    /// Prefix from which block encryption keys are derived.
+    pub default_encryption: [u8; 32],
+}
+
+/// The namespaces of the protocol.
+pub static NAMESPACES: LazyLock<Namespaces> = LazyLock::new(|| {
+    let [tree, replicate_initiator, replicate_responder, manifest, default, default_encryption] =
+        namespace::<6>(b"hypercore");
+    Namespaces { tree, replicate_initiator, replicate_responder, manifest, default, default_encryption }
+});
+
+/// The first `N` namespaces under a name.
+pub fn namespace<const N: usize>(name: &[u8]) -> [[u8; 32]; N] {
+    let mut input = [0u8; 33];
+    input[..32].copy_from_slice(&hash(&[name]));
+    let mut out = [[0u8; 32]; N];
+    for (id, out) in (0u8..=255).zip(&mut out) {
+        input[32] = id;
+        *out = hash(&[&input]);
+    }
+    out
+}
+
+/// BLAKE2b-256 of the parts, one after the other.
+pub fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut state = params().to_state();
+    for part in parts {
+        state.update(part);
+    }
+    digest(&state.finalize())
+}
+
+/// The hash of a block.
+pub fn leaf_hash(block: &[u8]) -> [u8; 32] {
+    hash(&[&[LEAF], &(block.len() as u64).to_le_bytes(), block])
+}
+
+/// The hash of a parent: of both children in tree order and the bytes below them.
+pub fn parent_hash(left: &Node, right: &Node) -> [u8; 32] {
+    let (left, right) = if left.index > right.index { (right, left) } else { (left, right) };
+    let size = left.size.saturating_add(right.size);
+    hash(&[&[PARENT], &size.to_le_bytes(), &left.hash, &right.hash])
+}
+
+/// The tree hash: of all roots.
+pub fn tree_hash(roots: &[Node]) -> [u8; 32] {
+    let mut state = params().to_state();
+    state.update(&[ROOT]);
+    for root in roots {
+        state.update(&root.hash).update(&root.index.to_le_bytes()).update(&root.size.to_le_bytes());
+    }
+    digest(&state.finalize())
+}
+
+/// What a signer signs: `context` is the key of the core, or for manifests of version 0 the signer's namespace.
+pub fn tree_signable(context: &[u8; 32], tree_hash: &[u8; 32], length: u64, fork: u64) -> [u8; 112] {
+    let mut out = [0u8; 112];
+    out[..32].copy_from_slice(&NAMESPACES.tree);
+    out[32..64].copy_from_slice(context);
+    out[64..96].copy_from_slice(tree_hash);
+    out[96..104].copy_from_slice(&length.to_le_bytes());
+    out[104..].copy_from_slice(&fork.to_le_bytes());
+    out
+}
+
+/// What the single signer of a compat core (key = public key) signs.
+pub fn tree_signable_compat(tree_hash: &[u8; 32], length: u64, fork: u64) -> [u8; 80] {
+    let mut out = [0u8; 80];
+    out[..32].copy_from_slice(&NAMESPACES.tree);
+    out[32..64].copy_from_slice(tree_hash);
+    out[64..72].copy_from_slice(&length.to_le_bytes());
+    out[72..].copy_from_slice(&fork.to_le_bytes());
+    out
+}
+
+/// Proves to a peer that we know `key` without sending it: bound to this connection by its handshake hash and to
+/// our role in it.
+pub fn replication_capability(is_initiator: bool, key: &[u8; 32], handshake_hash: &[u8]) -> [u8; 32] {
+    let role =
+        if is_initiator { &NAMESPACES.replicate_initiator } else { &NAMESPACES.replicate_responder };
+    // BLAKE2b takes keys of up to 64 bytes; a handshake hash is that long at most.
+    let keyed = handshake_hash.get(..64).unwrap_or(handshake_hash);
+    let mut state = Params::new().hash_length(32).key(keyed).to_state();
+    state.update(role).update(key);
+    digest(&state.finalize())
+}
+
+/// The discovery key of a key: what may be told to strangers.
+pub(crate) fn discovery_key(key: &[u8; 32]) -> [u8; 32] {
+    let hash = Params::new().hash_length(32).key(key).hash(b"hypercore");
+    digest(&hash)
+}
+
+fn params() -> Params {
+    let mut params = Params::new();
+    params.hash_length(32);
+    params
+}
+
+fn digest(hash: &blake2b_simd::Hash) -> [u8; 32] {
+    let mut out = [0u8; 32];
+    out.copy_from_slice(hash.as_bytes());
+    out
+}
