@@ -1,1 +1,45 @@
-//! What the Hyperspace daemon and its clients share: RPC schema, HRPC framing, socket names.
+//! What the Hyperspace daemon and its clients share: the RPC schema, HRPC framing, socket names.
+//!
+//! The protocol is that of npm `@hyperspace/rpc` 1.15.0 over npm `arpeecee` (the package behind `hrpc-runtime` 2):
+//! one stream of length-prefixed frames in each direction, every frame a request, an answer or an error
+//! ([`frame`]), their payloads protobuf messages ([`messages`]). Nothing here does I/O: a connection is whatever
+//! carries the bytes.
+//!
+//! ```
+//! use hyperspace_common::{Decoder, Header, Method, Outbox, decode, messages::HasRequest};
+//!
+//! // A client asks whether session 2 has block 129...
+//! let mut outbox = Outbox::new();
+//! outbox.request(Method::HypercoreHas, 11, &HasRequest { id: 2, seq: 129 });
+//! let bytes = outbox.take();
+//!
+//! // ...and the other side reads it.
+//! let frame = Decoder::default().next(&bytes)?.expect("a whole frame");
+//! assert_eq!(frame.header, Header::request(Method::HypercoreHas, 11));
+//! let request: HasRequest = decode(&bytes[frame.payload])?;
+//! assert_eq!((request.id, request.seq), (2, 129));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod frame;
+/// The messages of the RPC; made from `proto/hyperspace.proto` by the test `schema`.
+#[rustfmt::skip]
+pub mod messages;
+
+mod endpoint;
+mod error;
+mod method;
+mod outbox;
+mod required;
+
+pub use endpoint::{DEFAULT_SOCKET_NAME, Endpoint, EndpointError, SOCKET_VARIABLE};
+pub use error::{RpcErrorExt, code, text};
+pub use frame::{DEFAULT_MAX_FRAME, Decoder, Frame, FrameError, Header, Kind};
+pub use messages::RpcError;
+pub use method::{Method, Service};
+pub use outbox::Outbox;
+pub use prost::Message;
+pub use required::{DecodeError, Required, decode};
+
+/// The version of npm `@hyperspace/rpc` whose schema this crate speaks.
+pub const API_VERSION: &str = "1.15.0";
