@@ -51,6 +51,15 @@ pub enum Error {
         /// The configured limit.
         limit: usize,
     },
+    /// More events wait than are kept.
+    #[error("{limit} events already wait; poll all events after every received message")]
+    TooManyEvents {
+        /// The configured limit.
+        limit: usize,
+    },
+    /// All ids of channels are in use.
+    #[error("no more channels can be opened on this connection; close some")]
+    TooManyChannels,
     /// A channel for this protocol and id is open already and `unique` was asked for.
     #[error("a channel for {protocol} with this id is open already")]
     AlreadyOpen {
@@ -60,12 +69,6 @@ pub enum Error {
     /// The channel was closed, here or by the remote.
     #[error("the channel is closed")]
     ChannelClosed,
-    /// Nothing of that name waits to be rejected.
-    #[error("no channel of the remote for {protocol} with this id waits for an answer")]
-    NothingToReject {
-        /// The protocol.
-        protocol: String,
-    },
     /// One message is longer than a message of the stream below can be.
     #[error("message of {len} bytes exceeds the {limit} that one message of the stream can carry; split it")]
     MessageTooLarge {

@@ -4,10 +4,19 @@
 
 mod channel;
 mod error;
+mod limits;
+mod local;
 mod mux;
+mod outbox;
+mod receive;
+mod remote;
+#[cfg(test)]
+mod tests;
+mod topics;
 mod transmit;
 
 pub use channel::{ChannelId, Event, OpenOptions};
 pub use error::Error;
-pub use mux::{Limits, Protomux};
+pub use limits::Limits;
+pub use mux::Protomux;
 pub use transmit::Transmit;
