@@ -1,0 +1,163 @@
+//! What is measured, in which unit, and what is aimed at.
+
+/// Which way a figure is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Better {
+    Higher,
+    Lower,
+}
+
+/// What our figure should reach.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Aim {
+    /// So many times better than JS.
+    Times(f64),
+    /// At most this, whatever JS does.
+    AtMost(f64),
+    /// Measured for the record.
+    None,
+}
+
+/// One benchmark: a name, its JS half and what is aimed at. The Rust half is `sides::run` of the same name.
+#[derive(Debug)]
+pub(crate) struct Benchmark {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) better: Better,
+    pub(crate) aim: Aim,
+    /// Script in `bench/js` and its arguments. `{cores}` and `{keys}` stand for the store of 10,000 cores.
+    pub(crate) js: &'static [&'static str],
+}
+
+use Aim::{AtMost, None, Times};
+use Better::{Higher, Lower};
+
+pub(crate) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "append-single",
+        what: "single appends, 100 B",
+        unit: "blocks/s",
+        better: Higher,
+        aim: Times(8.0),
+        js: &["append-single.js"],
+    },
+    Benchmark {
+        name: "append-batch",
+        what: "appends of 1,000 blocks, 100 B",
+        unit: "blocks/s",
+        better: Higher,
+        aim: Times(5.0),
+        js: &["append-batch.js"],
+    },
+    Benchmark {
+        name: "append-large",
+        what: "appends, 64 KiB",
+        unit: "MB/s",
+        better: Higher,
+        aim: None,
+        js: &["append-large.js"],
+    },
+    Benchmark {
+        name: "get-sequential",
+        what: "gets in order, 100 B",
+        unit: "blocks/s",
+        better: Higher,
+        aim: Times(12.0),
+        js: &["get-sequential.js"],
+    },
+    Benchmark {
+        name: "get-random",
+        what: "gets at random, 100 B",
+        unit: "blocks/s",
+        better: Higher,
+        aim: Times(12.0),
+        js: &["get-random.js"],
+    },
+    Benchmark {
+        name: "get-large",
+        what: "gets in order, 64 KiB",
+        unit: "MB/s",
+        better: Higher,
+        aim: None,
+        js: &["get-large.js"],
+    },
+    Benchmark {
+        name: "open-million",
+        what: "opening a core of a million blocks",
+        unit: "ms",
+        better: Lower,
+        aim: Times(20.0),
+        js: &["open-million.js", "fresh"],
+    },
+    Benchmark {
+        name: "open-million-settled",
+        what: "the same, opened once before",
+        unit: "ms",
+        better: Lower,
+        aim: None,
+        js: &["open-million.js", "settled"],
+    },
+    Benchmark {
+        name: "replicate-small",
+        what: "TCP, 100,000 blocks of 100 B",
+        unit: "blocks/s",
+        better: Higher,
+        aim: Times(15.0),
+        js: &["replicate.js", "100000", "100", "blocks"],
+    },
+    Benchmark {
+        name: "replicate-large",
+        what: "TCP, 2,000 blocks of 64 KiB",
+        unit: "MB/s",
+        better: Higher,
+        aim: Times(3.0),
+        js: &["replicate.js", "2000", "65536", "megabytes"],
+    },
+    Benchmark {
+        name: "live-latency",
+        what: "append to the reader's hands, TCP",
+        unit: "ms",
+        better: Lower,
+        aim: Times(4.0),
+        js: &["live-latency.js"],
+    },
+    Benchmark {
+        name: "many-cores",
+        what: "1,000 cores of 10 blocks, one connection",
+        unit: "s",
+        better: Lower,
+        aim: Times(10.0),
+        js: &["many-cores.js", "1000", "10"],
+    },
+    Benchmark {
+        name: "memory-idle",
+        what: "resident, a store of 10,000 cores",
+        unit: "MiB",
+        better: Lower,
+        aim: AtMost(25.0),
+        js: &["memory.js", "{cores}", "idle", "{keys}"],
+    },
+    Benchmark {
+        name: "memory-open",
+        what: "the same with all of them open",
+        unit: "MiB",
+        better: Lower,
+        aim: AtMost(45.0),
+        js: &["memory.js", "{cores}", "open", "{keys}"],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_js_half_exists_and_names_are_unique() {
+        for (at, benchmark) in BENCHMARKS.iter().enumerate() {
+            let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("js").join(benchmark.js[0]);
+            assert!(script.exists(), "{}", script.display());
+            assert!(BENCHMARKS[..at].iter().all(|other| other.name != benchmark.name));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The table: ours, JS, ratio, aim.
+
+use crate::plan::{Aim, Benchmark, Better};
+use crate::run::{Cores, Figure};
+
+pub(crate) fn header() {
+    println!("{:<22} {:<42} {:>14} {:>14} {:>8} {:>9}", "benchmark", "what", "ours", "JS", "ratio", "aim");
+}
+
+pub(crate) fn row(benchmark: &Benchmark, ours: Option<Figure>, js: Option<Figure>) {
+    let ratio = ours.zip(js).map(|(ours, js)| match benchmark.better {
+        Better::Higher => ours.value / js.value,
+        Better::Lower => js.value / ours.value,
+    });
+    let (aim, reached) = match benchmark.aim {
+        Aim::Times(times) => (format!("{times}x"), ratio.map(|ratio| ratio >= times)),
+        Aim::AtMost(most) => (format!("<= {most}"), ours.map(|ours| ours.value <= most)),
+        Aim::None => ("-".to_owned(), None),
+    };
+    println!(
+        "{:<22} {:<42} {:>14} {:>14} {:>8} {:>9} {}",
+        benchmark.name,
+        format!("{} ({})", benchmark.what, benchmark.unit),
+        figure(ours),
+        figure(js),
+        ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.1}x")),
+        aim,
+        match reached {
+            Some(true) => "reached",
+            Some(false) => "missed",
+            None => "",
+        }
+    );
+}
+
+/// The value, with a `'` where it was reached on one core.
+fn figure(figure: Option<Figure>) -> String {
+    let Some(Figure { value, cores }) = figure else { return "-".to_owned() };
+    let text = match value {
+        value if value >= 1000.0 => thousands(value),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.3}"),
+    };
+    if cores == Cores::One { format!("{text}'") } else { text }
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_well() {
+        let all = |value| figure(Some(Figure { value, cores: Cores::All }));
+        assert_eq!(all(1_234_567.0), "1,234,567");
+        assert_eq!(all(999.94), "999.9");
+        assert_eq!(all(0.5), "0.500");
+        assert_eq!(figure(Some(Figure { value: 1000.0, cores: Cores::One })), "1,000'");
+        assert_eq!(figure(None), "-");
+    }
+}
