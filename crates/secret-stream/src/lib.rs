@@ -38,9 +38,12 @@
 #![forbid(unsafe_code)]
 
 mod cipher;
+mod datagram;
 mod error;
 mod frame;
 mod key_pair;
+#[cfg(test)]
+mod known_answers;
 mod namespace;
 pub mod noise;
 mod output;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::cipher::{HEADER, OVERHEAD, Pull, Push};
+use crate::datagram::Datagrams;
 use crate::frame::{self, FrameReader, LENGTH, MAX_FRAME};
 use crate::noise::{self, Handshake, HandshakeResult, Pattern};
 use crate::output::Output;
@@ -126,6 +127,8 @@ enum End {
 struct Peer {
     public_key: [u8; 32],
     handshake_hash: [u8; 64],
+    /// Made when first used; most transports carry no datagrams.
+    datagrams: Option<Box<Datagrams>>,
 }
 
 impl SecretStream {
@@ -261,6 +264,17 @@ impl SecretStream {
         sent
     }
 
+    /// Seals a datagram, to be sent beside the stream by a transport that can: it may get lost or overtake others.
+    /// [`Error::Closed`] before [`Event::Connected`], as the remote could not open it.
+    pub fn seal_datagram(&mut self, text: &[u8]) -> Result<Bytes, Error> {
+        self.datagrams().and_then(|datagrams| datagrams.seal(text)).ok_or(Error::Closed)
+    }
+
+    /// Opens a datagram of the remote; `None` for anything else, which is to be ignored.
+    pub fn open_datagram(&mut self, datagram: &[u8]) -> Option<Bytes> {
+        self.datagrams()?.open(datagram)
+    }
+
     /// The next piece for the transport: whole frames, put together up to 128 KiB (more for a longer frame).
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         self.output.pop()
@@ -311,6 +325,16 @@ impl SecretStream {
         self.peer.as_ref().map(|peer| peer.handshake_hash)
     }
 
+    fn datagrams(&mut self) -> Option<&mut Datagrams> {
+        if matches!(self.phase, Phase::Closed) {
+            return None;
+        }
+        let is_initiator = self.is_initiator;
+        let peer = self.peer.as_mut()?;
+        let new = || Box::new(Datagrams::new(&peer.handshake_hash, is_initiator));
+        Some(peer.datagrams.get_or_insert_with(new))
+    }
+
     fn receive_frames(&mut self, frames: &mut FrameReader, mut bytes: &[u8]) -> Result<(), Error> {
         let mut arena = BytesMut::new();
         loop {
@@ -358,7 +382,11 @@ impl SecretStream {
         rest.copy_from_slice(&header);
         self.write_frame(&message)?;
         self.push = Some(push);
-        self.peer = Some(Peer { public_key: handshake.remote_public_key, handshake_hash: handshake.hash });
+        self.peer = Some(Peer {
+            public_key: handshake.remote_public_key,
+            handshake_hash: handshake.hash,
+            datagrams: None,
+        });
         self.phase = Phase::Header { rx: handshake.rx };
         self.queued_bytes = 0;
         for message in std::mem::take(&mut self.queued) {

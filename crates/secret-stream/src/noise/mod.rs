@@ -87,6 +87,18 @@ impl Handshake {
         Self::start(initiator, key_pair, pattern, prologue, None)
     }
 
+    /// A handshake with a known ephemeral key, for known answers.
+    #[cfg(test)]
+    pub(crate) fn with_ephemeral(
+        initiator: bool,
+        key_pair: &KeyPair,
+        pattern: Pattern,
+        prologue: &[u8],
+        ephemeral: &KeyPair,
+    ) -> Result<Self, NoiseError> {
+        Self::start(initiator, key_pair, pattern, prologue, Some(ephemeral))
+    }
+
     fn start(
         initiator: bool,
         key_pair: &KeyPair,
