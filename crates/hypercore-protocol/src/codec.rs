@@ -301,7 +301,7 @@ fn write_data(out: &mut impl Sink, m: &Data) {
         w.optional_buffer(upgrade.signature.as_deref());
     }
     if let Some(manifest) = manifest {
-        manifest.encode(w);
+        manifest.encode_to(w);
     }
 }
 
@@ -326,7 +326,7 @@ fn read_data(r: &mut Reader) -> Result<Data, DecodeError> {
             })
         })
         .transpose()?;
-    let manifest = has(16).then(|| Manifest::decode(r).map(Box::new)).transpose()?;
+    let manifest = has(16).then(|| Manifest::decode_from(r).map(Box::new)).transpose()?;
     Ok(Data { request, proof: Proof { fork, block, hash, seek, upgrade, manifest } })
 }
 
@@ -401,4 +401,149 @@ fn read_extension(r: &mut Reader) -> Result<Extension, DecodeError> {
     // JS decodes broken UTF-8 with replacement characters instead of refusing it.
     let name = String::from_utf8_lossy(&name).into_owned();
     Ok(Extension { name, message: r.rest() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KINDS: u32 = Kind::COUNT;
+
+    fn uint() -> impl Strategy<Value = u64> {
+        prop_oneof![0..300u64, 0..(1u64 << 53)]
+    }
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        let small = proptest::collection::vec(any::<u8>(), 0..60).prop_map(Bytes::from);
+        let large = (any::<u8>(), SEPARATE_PART_MIN - 2..SEPARATE_PART_MIN + 200)
+            .prop_map(|(byte, len)| Bytes::from(vec![byte; len]));
+        prop_oneof![3 => small, 1 => large]
+    }
+
+    fn nodes() -> impl Strategy<Value = Vec<Node>> {
+        let node =
+            (uint(), uint(), any::<[u8; 32]>()).prop_map(|(index, size, hash)| Node { index, size, hash });
+        proptest::collection::vec(node, 0..4)
+    }
+
+    fn option<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> impl Strategy<Value = Option<T>> {
+        proptest::option::of(strategy)
+    }
+
+    fn request() -> impl Strategy<Value = Request> {
+        let block = || option((uint(), uint()).prop_map(|(index, nodes)| RequestBlock { index, nodes }));
+        let seek = option((uint(), uint()).prop_map(|(bytes, padding)| RequestSeek { bytes, padding }));
+        let upgrade = option((uint(), uint()).prop_map(|(start, length)| RequestUpgrade { start, length }));
+        (uint(), uint(), block(), block(), seek, upgrade, any::<bool>(), 0..3u64).prop_map(
+            |(id, fork, block, hash, seek, upgrade, manifest, priority)| Request {
+                id,
+                fork,
+                proof: ProofRequest { block, hash, seek, upgrade, manifest },
+                priority,
+            },
+        )
+    }
+
+    fn data() -> impl Strategy<Value = Data> {
+        let block =
+            (uint(), bytes(), nodes()).prop_map(|(index, value, nodes)| DataBlock { index, value, nodes });
+        let hash = (uint(), nodes()).prop_map(|(index, nodes)| DataHash { index, nodes });
+        let seek = (uint(), nodes()).prop_map(|(bytes, nodes)| DataSeek { bytes, nodes });
+        let signature = option(proptest::collection::vec(any::<u8>(), 1..80).prop_map(Bytes::from));
+        let upgrade = (uint(), uint(), nodes(), nodes(), signature).prop_map(
+            |(start, length, nodes, additional_nodes, signature)| DataUpgrade {
+                start,
+                length,
+                nodes,
+                additional_nodes,
+                signature,
+            },
+        );
+        let manifest = any::<[u8; 32]>().prop_map(|key| Box::new(Manifest::default_signer(key)));
+        (uint(), uint(), option(block), option(hash), option(seek), option(upgrade), option(manifest))
+            .prop_map(|(request, fork, block, hash, seek, upgrade, manifest)| Data {
+                request,
+                proof: Proof { fork, block, hash, seek, upgrade, manifest },
+            })
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            (uint(), uint(), uint(), any::<[bool; 5]>()).prop_map(|(fork, length, remote_length, flags)| {
+                let [can_upgrade, uploading, downloading, has_manifest, allow_push] = flags;
+                Message::Synchronize(Synchronize {
+                    fork,
+                    length,
+                    remote_length,
+                    can_upgrade,
+                    uploading,
+                    downloading,
+                    has_manifest,
+                    allow_push,
+                })
+            }),
+            request().prop_map(Message::Request),
+            uint().prop_map(|request| Message::Cancel(Cancel { request })),
+            data().prop_map(Message::Data),
+            (uint(), 0..4u64).prop_map(|(request, reason)| Message::NoData(NoData { request, reason })),
+            (uint(), uint(), any::<bool>()).prop_map(|(start, length, any)| Message::Want(Want {
+                start,
+                length,
+                any
+            })),
+            (uint(), uint(), any::<bool>()).prop_map(|(start, length, any)| Message::Unwant(Unwant {
+                start,
+                length,
+                any
+            })),
+            (uint(), proptest::collection::vec(any::<u32>(), 0..700))
+                .prop_map(|(start, words)| Message::Bitfield(Bitfield::from_words(start, &words))),
+            (any::<bool>(), uint(), prop_oneof![Just(1), uint()])
+                .prop_map(|(drop, start, length)| Message::Range(Range { drop, start, length })),
+            (".{0,20}", bytes()).prop_map(|(name, message)| Message::Extension(Extension { name, message })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn messages_round_trip(message in message()) {
+            let mut whole = Writer::new();
+            message.encode_into(&mut whole);
+            let whole = whole.finish();
+            let parts = message.encode();
+            prop_assert_eq!(parts.len(), whole.len());
+            prop_assert_eq!([&parts.head[..], &parts.value, &parts.tail].concat(), &whole[..]);
+            prop_assert_eq!(message.has_large_value(), !parts.value.is_empty());
+            prop_assert_eq!(Message::decode(message.kind(), whole).unwrap(), message);
+        }
+
+        #[test]
+        fn a_message_cut_short_is_an_error_or_another_message(message in message(), cut in any::<proptest::sample::Index>()) {
+            let mut whole = Writer::new();
+            message.encode_into(&mut whole);
+            let mut whole = whole.finish();
+            whole.truncate(cut.index(whole.len() + 1));
+            let _ = Message::decode(message.kind(), whole);
+        }
+
+        #[test]
+        fn garbage_never_panics(kind in 0..KINDS, input in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let kind = Kind::from_wire(kind).unwrap();
+            prop_assert_eq!(kind.to_wire(), kind as u32);
+            if let Ok(message) = Message::decode(kind, Bytes::from(input)) {
+                // Whatever was understood can be said again.
+                let mut again = Writer::new();
+                message.encode_into(&mut again);
+                if !matches!(&message, Message::Data(data) if data.proof.manifest.is_some()) {
+                    prop_assert_eq!(Message::decode(kind, again.finish()).unwrap(), message);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_behind_the_last_kind_is_unknown() {
+        assert_eq!(Kind::from_wire(KINDS), None);
+    }
 }

@@ -3,6 +3,8 @@
 mod channels;
 mod event;
 mod options;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::collections::{HashSet, VecDeque};
@@ -326,16 +328,9 @@ impl Connection {
     }
 
     fn reject_mux(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
-        match self.mux.reject(PROTOCOL, Some(discovery_key.as_bytes())) {
-            Err(protomux::Error::NothingToReject { .. }) => {
-                match self.mux.reject(PROTOCOL_ALIAS, Some(discovery_key.as_bytes())) {
-                    // The remote has taken it back meanwhile.
-                    Err(protomux::Error::NothingToReject { .. }) => Ok(()),
-                    other => Ok(other?),
-                }
-            }
-            other => Ok(other?),
-        }
+        // Whichever name the remote used; the other one does nothing.
+        self.mux.reject(PROTOCOL, Some(discovery_key.as_bytes()))?;
+        Ok(self.mux.reject(PROTOCOL_ALIAS, Some(discovery_key.as_bytes()))?)
     }
 
     fn close_because(&mut self, channel: ChannelId, reason: CloseReason) -> Result<(), Error> {
@@ -407,10 +402,8 @@ impl Connection {
         } else if self.expected.contains(&protocol) {
             return Ok(Some(ConnectionEvent::RemoteProtocol { protocol, id, handshake }));
         }
-        match self.mux.reject(&protocol, id.as_deref()) {
-            Err(protomux::Error::NothingToReject { .. }) => Ok(None),
-            other => Ok(other.map(|()| None)?),
-        }
+        self.mux.reject(&protocol, id.as_deref())?;
+        Ok(None)
     }
 
     fn on_opened(
