@@ -42,11 +42,7 @@ impl Position {
     /// The flat-tree index.
     pub fn index(self) -> u64 {
         // (2 * offset + 1) * 2^depth - 1
-        self.offset
-            .saturating_mul(2)
-            .saturating_add(1)
-            .saturating_mul(1 << self.depth)
-            .saturating_sub(1)
+        self.offset.saturating_mul(2).saturating_add(1).saturating_mul(1 << self.depth).saturating_sub(1)
     }
 
     /// Levels above the leaves.

@@ -171,7 +171,28 @@ impl Manifest {
 
     /// Checks what JS peers check before they use a manifest, and the bounds of this crate.
     pub fn validate(&self) -> Result<(), ManifestError> {
-        let _ = self;
+        let version = self.version;
+        if version > Self::MAX_VERSION {
+            return Err(ManifestError::Version { version });
+        }
+        let signers = self.signers.len();
+        if signers > 0 && self.quorum > signers as u64 {
+            return Err(ManifestError::Quorum { quorum: self.quorum, signers });
+        }
+        let linked = self.linked.as_ref().map_or(0, Vec::len);
+        let user_data = self.user_data.as_ref().map_or(0, Bytes::len);
+        for (field, size, limit, since) in [
+            ("signers", signers, Self::MAX_SIGNERS, 0),
+            ("linked keys", linked, Self::MAX_LINKED, 2),
+            ("user data", user_data, Self::MAX_USER_DATA, 2),
+        ] {
+            if size > 0 && version < since {
+                return Err(ManifestError::Field { field, version });
+            }
+            if size > limit {
+                return Err(ManifestError::TooLarge { field, size, limit });
+            }
+        }
         Ok(())
     }
 

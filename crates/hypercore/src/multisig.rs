@@ -3,10 +3,14 @@
 //! Encodings: `multiSignature` and `multiSignaturev0` of npm `hypercore` 11.37.1 (`lib/messages.js`,
 //! `lib/multisig.js`).
 
-use bytes::Bytes;
-use compact_codec::DecodeError;
+use std::collections::HashSet;
 
-use crate::proof::Node;
+use bytes::Bytes;
+use compact_codec::{DecodeError, Reader, Writer};
+
+use crate::flat_tree::Position;
+use crate::proof::{Node, ProofRequest, RequestUpgrade};
+use crate::tree::{self, NodeSource, ProofError, TreeHead};
 
 /// What one signer contributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,24 +45,124 @@ pub struct SignerProof {
     pub patch: u64,
 }
 
-/// Takes a signature of a manifest of version 1 or later apart.
-pub fn inflate(_signature: Bytes) -> Result<MultiSignature, DecodeError> {
-    unimplemented!()
+/// Takes a signature of a manifest of version 1 or later apart. Bytes behind it are ignored, as JS peers do.
+pub fn inflate(signature: Bytes) -> Result<MultiSignature, DecodeError> {
+    let mut reader = Reader::new(signature);
+    let proofs = reader.list("signatures", 66, |reader| {
+        Ok(SignerProof {
+            signer: reader.uint()?,
+            signature: reader.array("signature")?,
+            patch: reader.uint()?,
+        })
+    })?;
+    let patch = reader.list("patch nodes", Node::MIN_ENCODED, Node::decode_from)?;
+    Ok(MultiSignature { proofs, patch })
 }
 
 /// Takes a signature of a manifest of version 0 apart.
-pub fn inflate_v0(_signature: Bytes) -> Result<MultiSignature, DecodeError> {
-    unimplemented!()
+pub fn inflate_v0(signature: Bytes) -> Result<MultiSignature, DecodeError> {
+    let mut reader = Reader::new(signature);
+    let proofs = reader.list("signatures", 66, |reader| {
+        let has_patch = reader.uint()? & 1 != 0;
+        let signer = reader.uint()?;
+        let signature = reader.array("signature")?;
+        let mut patch = 0;
+        if has_patch {
+            let _start = reader.uint()?;
+            patch = reader.uint()?;
+            let _nodes = reader.list("patch", 1, Reader::uint)?;
+        }
+        Ok(SignerProof { signer, signature, patch })
+    })?;
+    let patch = reader.list("patch nodes", Node::MIN_ENCODED, Node::decode_from)?;
+    Ok(MultiSignature { proofs, patch })
 }
 
 /// Puts a signature for a manifest of version 1 or later together.
-pub fn assemble(_inputs: &[PartialSignature]) -> Bytes {
-    unimplemented!()
+pub fn assemble(inputs: &[PartialSignature]) -> Bytes {
+    let mut seen = HashSet::new();
+    let nodes = inputs.iter().flat_map(|input| &input.nodes);
+    let patch: Vec<Node> = nodes.filter(|node| seen.insert(node.index)).copied().collect();
+
+    let mut writer = Writer::new();
+    writer.list(inputs, |writer, input| {
+        writer.uint(input.signer);
+        writer.raw(&input.signature);
+        writer.uint(input.patch);
+    });
+    writer.list(&patch, |writer, node| node.encode_to(writer));
+    writer.finish()
 }
 
 /// Puts a signature for a manifest of version 0 together.
-pub fn assemble_v0(_inputs: &[PartialSignature]) -> Bytes {
-    unimplemented!()
+pub fn assemble_v0(inputs: &[PartialSignature]) -> Bytes {
+    let mut patch: Vec<Node> = Vec::new();
+    let mut writer = Writer::new();
+    writer.list(inputs, |writer, input| {
+        let last = input.nodes.last().filter(|_| input.patch > 0);
+        writer.uint(u64::from(last.is_some()));
+        writer.uint(input.signer);
+        writer.raw(&input.signature);
+        if let Some(last) = last {
+            writer.uint(Position::new(last.index).end_block());
+            writer.uint(input.patch);
+            // Each signer's nodes are given by their place among the nodes of all.
+            writer.list(&input.nodes, |writer, node| {
+                let place = patch.iter().position(|known| known == node).unwrap_or_else(|| {
+                    patch.push(*node);
+                    patch.len() - 1
+                });
+                writer.uint(place as u64);
+            });
+        }
+    });
+    writer.list(&patch, |writer, node| node.encode_to(writer));
+    writer.finish()
+}
+
+/// What a signer contributes to a signature of length `from`, when it has signed the tree of `head` cut to length
+/// `to`: `signature` as it is stored there, bare or assembled. None when the log is shorter than `from`.
+pub fn partial_signature(
+    head: &TreeHead,
+    source: &dyn NodeSource,
+    signer: u64,
+    from: u64,
+    to: u64,
+    signature: &Bytes,
+) -> Result<Option<PartialSignature>, PartialSignatureError> {
+    if from > head.length {
+        return Ok(None);
+    }
+    let (patch, nodes) = if to > from {
+        let upgrade = Some(RequestUpgrade { start: from, length: to - from });
+        let proof = tree::prove(head, source, &ProofRequest { upgrade, ..ProofRequest::default() })?;
+        (to - from, proof.upgrade.map(|upgrade| upgrade.nodes).unwrap_or_default())
+    } else {
+        (0, Vec::new())
+    };
+    let signature = match <[u8; 64]>::try_from(signature.as_ref()) {
+        Ok(bare) => bare,
+        Err(_) => match inflate(signature.clone())?.proofs.first() {
+            Some(first) => first.signature,
+            None => return Err(PartialSignatureError::Empty),
+        },
+    };
+    Ok(Some(PartialSignature { signer, signature, patch, nodes }))
+}
+
+/// Why a contribution to a signature could not be made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartialSignatureError {
+    /// The nodes between both lengths are not all here.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The signature is not one.
+    #[error("the signature cannot be decoded: {0}")]
+    Decode(#[from] DecodeError),
+    /// The signature holds none of any signer.
+    #[error("the signature holds no signer's signature")]
+    Empty,
 }
 
 /// The longest length that `quorum` of the signers have signed, given the length of each; 0 when there are too few.

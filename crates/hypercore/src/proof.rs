@@ -1,6 +1,7 @@
 //! What peers ask of one another and what they answer: the plain data of Merkle proofs.
 
 use bytes::Bytes;
+use compact_codec::{DecodeError, Reader, Writer};
 
 use crate::manifest::Manifest;
 
@@ -13,6 +14,23 @@ pub struct Node {
     pub size: u64,
     /// BLAKE2b-256 of the block or of both children.
     pub hash: [u8; 32],
+}
+
+impl Node {
+    /// Least number of bytes that an encoded node takes.
+    pub const MIN_ENCODED: usize = 34;
+
+    /// Writes the node as the wire and signatures carry it (`node` in `lib/messages.js` of npm `hypercore` 11).
+    pub fn encode_to(&self, writer: &mut Writer) {
+        writer.uint(self.index);
+        writer.uint(self.size);
+        writer.raw(&self.hash);
+    }
+
+    /// Reads an encoded node.
+    pub fn decode_from(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self { index: reader.uint()?, size: reader.uint()?, hash: reader.array("node hash")? })
+    }
 }
 
 /// What a peer wants proven: any combination of the parts, as one request of npm `hypercore` 11 carries them.

@@ -64,7 +64,9 @@ impl KeyPair {
 
 impl std::fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyPair").field("public", &crate::key::Key::from(self.public())).finish_non_exhaustive()
+        f.debug_struct("KeyPair")
+            .field("public", &crate::key::Key::from(self.public()))
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::head::{add_size, total_size};
 use super::{NodeSource, TreeError, TreeHead};
+use crate::crypto;
+use crate::flat_tree::{self, MAX_LENGTH, Position};
 use crate::proof::Node;
 
 /// Changes to a tree that are not stored yet: appended blocks, verified nodes, a truncation.
@@ -39,16 +42,91 @@ impl TreeBatch {
         }
     }
 
-    /// Adds blocks. Their hashes are computed four at a time.
-    pub fn append(&mut self, blocks: &[Bytes]) -> Result<(), TreeError> {
-        let _ = blocks;
-        unimplemented!()
+    /// Adds blocks, hashing them side by side. The signature is gone until a new one is set.
+    pub fn append<B: AsRef<[u8]>>(&mut self, blocks: &[B]) -> Result<(), TreeError> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let full = TreeError::Full { what: "blocks" };
+        let length = self.head.length.checked_add(blocks.len() as u64);
+        let length = length.filter(|length| *length <= MAX_LENGTH).ok_or(full)?;
+        let byte_length = blocks
+            .iter()
+            .try_fold(self.head.byte_length, |sum, block| add_size(sum, block.as_ref().len() as u64))?;
+
+        let leaves = crypto::leaf_hashes(blocks).into_iter().zip(blocks).zip(self.head.length..).map(
+            |((hash, block), place)| Node {
+                index: Position::leaf(place).index(),
+                size: block.as_ref().len() as u64,
+                hash,
+            },
+        );
+        let level: Vec<Node> = leaves.collect();
+        self.nodes.extend(level.iter().map(|node| (node.index, *node)));
+        self.grow(level);
+
+        self.head.length = length;
+        self.head.byte_length = byte_length;
+        self.head.signature = None;
+        self.upgraded = true;
+        Ok(())
     }
 
-    /// Cuts the log to `length` and moves it to `fork`. Only for batches without other changes.
+    /// Builds the tree over new neighbouring leaves, a level at a time.
+    fn grow(&mut self, mut level: Vec<Node>) {
+        let mut depth = 0;
+        let mut new_roots: Vec<Node> = Vec::new();
+        while !level.is_empty() {
+            // The new nodes of a level begin right of what was complete; an old root of this depth is their sibling.
+            let meets_root = self.head.roots.last().is_some_and(|root| flat_tree::depth(root.index) == depth);
+            if meets_root && let Some(root) = self.head.roots.pop() {
+                level.insert(0, root);
+            }
+            let pairs: Vec<(Node, Node)> = level
+                .chunks_exact(2)
+                .filter_map(|pair| match pair {
+                    [left, right] => Some((*left, *right)),
+                    _ => None,
+                })
+                .collect();
+            if level.len() % 2 == 1 {
+                new_roots.extend(level.last());
+            }
+            level = crypto::parent_hashes(&pairs)
+                .into_iter()
+                .zip(&pairs)
+                .map(|(hash, (left, right))| Node {
+                    index: flat_tree::parent(left.index),
+                    size: left.size.saturating_add(right.size),
+                    hash,
+                })
+                .collect();
+            self.nodes.extend(level.iter().map(|node| (node.index, *node)));
+            depth += 1;
+        }
+        new_roots.reverse();
+        self.head.roots.extend(new_roots);
+    }
+
+    /// Cuts the log to `length` and moves it to `fork`. The signature is gone until a new one is set.
     pub fn truncate(&mut self, source: &dyn NodeSource, length: u64, fork: u64) -> Result<(), TreeError> {
-        let _ = (source, length, fork);
-        unimplemented!()
+        if length > self.head.length {
+            let limit = self.head.length;
+            return Err(TreeError::OutOfBounds { what: "length", value: length, limit });
+        }
+        let roots = flat_tree::full_roots(2 * length)
+            .map(|index| self.known(source, index)?.ok_or(TreeError::MissingNode { index }))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        self.nodes.retain(|&index, _| Position::new(index).end_block() <= length);
+        self.head.byte_length = total_size(&roots)?;
+        self.head.roots = roots;
+        self.head.length = length;
+        self.head.fork = fork;
+        self.head.signature = None;
+        self.ancestors = self.ancestors.min(length);
+        self.upgraded = true;
+        Ok(())
     }
 
     /// The tree as it will be.
@@ -71,6 +149,14 @@ impl TreeBatch {
         self.nodes.values()
     }
 
+    /// A node of the tree as it will be: new, or stored and not cut off.
+    pub fn node(&self, source: &dyn NodeSource, index: u64) -> Result<Option<Node>, TreeError> {
+        if Position::new(index).end_block() > self.head.length {
+            return Ok(None);
+        }
+        self.known(source, index)
+    }
+
     /// True when roots change (and with them the stored head), not only nodes below them.
     pub fn upgraded(&self) -> bool {
         self.upgraded
@@ -91,7 +177,8 @@ impl TreeBatch {
         self.base_fork
     }
 
-    /// True when `head` is still what the batch started from, as far as this batch cares.
+    /// True when the changes still fit on `head`: for changed roots it must be what the batch started from, nodes
+    /// alone fit on longer logs of the same fork too.
     pub fn is_committable(&self, head: &TreeHead) -> bool {
         self.base_fork == head.fork
             && if self.upgraded { self.base_length == head.length } else { self.base_length <= head.length }
@@ -99,6 +186,35 @@ impl TreeBatch {
 
     /// Stored nodes that must go, when the log gets cut.
     pub fn removed(&self) -> Option<RemovedNodes> {
-        unimplemented!()
+        if !self.upgraded || self.ancestors >= self.base_length {
+            return None;
+        }
+        let cut = 2 * self.ancestors;
+        let mut parents = Vec::new();
+        if self.ancestors > 0 {
+            // Parents over the last block that stays and the first that goes; those right of the cut are in the range.
+            let mut position = Position::leaf(self.ancestors - 1);
+            while position.index() < cut {
+                if position.contains(cut) {
+                    parents.push(position.index());
+                }
+                position = position.parent();
+            }
+        }
+        Some(RemovedNodes { range: cut..2 * self.base_length, parents })
+    }
+
+    /// A node that this batch brings or that is stored and stays.
+    pub(super) fn known(&self, source: &dyn NodeSource, index: u64) -> Result<Option<Node>, TreeError> {
+        if let Some(node) = self.nodes.get(&index) {
+            return Ok(Some(*node));
+        }
+        if let Some(root) = self.head.root(index) {
+            return Ok(Some(*root));
+        }
+        if Position::new(index).end_block() > self.ancestors {
+            return Ok(None);
+        }
+        Ok(source.node(index)?)
     }
 }

@@ -118,7 +118,9 @@ impl ProofError {
             | Self::Malformed { .. }
             | Self::Prologue
             | Self::Signature { .. } => ProofErrorKind::Invalid,
-            Self::OtherFork { .. } | Self::OtherLength { .. } | Self::MissingNode { .. } => ProofErrorKind::Stale,
+            Self::OtherFork { .. } | Self::OtherLength { .. } | Self::MissingNode { .. } => {
+                ProofErrorKind::Stale
+            }
             Self::Storage(_) => ProofErrorKind::Local,
         }
     }

@@ -45,15 +45,15 @@ impl TreeHead {
     /// The stored roots of a log of `length` blocks.
     pub fn roots_at(source: &dyn NodeSource, length: u64) -> Result<Vec<Node>, TreeError> {
         if length > flat_tree::MAX_LENGTH {
-            return Err(TreeError::OutOfBounds { what: "length", value: length, limit: flat_tree::MAX_LENGTH });
+            return Err(TreeError::OutOfBounds {
+                what: "length",
+                value: length,
+                limit: flat_tree::MAX_LENGTH,
+            });
         }
         let indexes: Vec<u64> = flat_tree::full_roots(2 * length).collect();
         let nodes = source.nodes(&indexes)?;
-        indexes
-            .iter()
-            .zip(nodes)
-            .map(|(&index, node)| node.ok_or(TreeError::MissingNode { index }))
-            .collect()
+        indexes.iter().zip(nodes).map(|(&index, node)| node.ok_or(TreeError::MissingNode { index })).collect()
     }
 
     /// The tree hash: what signatures are about.

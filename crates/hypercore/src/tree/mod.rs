@@ -23,7 +23,9 @@ pub use head::TreeHead;
 pub use locate::{
     ByteSeeker, byte_offset, byte_range, max_missing_nodes, missing_nodes, upgrade_length, upgradeable,
 };
+pub(crate) use prove::extension;
 pub use prove::{prove, prove_many};
 pub use reorg::{Reorg, ReorgWant};
 pub use source::{CachedNodes, MemoryNodes, NodeSource};
+pub(crate) use upgrade::extended;
 pub use verify::{Verified, verify, verify_fully_remote};

@@ -106,21 +106,23 @@ impl<S: NodeSource> NodeSource for CachedNodes<S> {
     }
 
     fn nodes(&self, indexes: &[u64]) -> Result<Vec<Option<Node>>, StorageError> {
-        let missing: Vec<u64> = {
+        let mut out: Vec<Option<Node>> = Vec::with_capacity(indexes.len());
+        let mut missing = Vec::new();
+        {
             let seen = self.seen.borrow();
-            indexes.iter().copied().filter(|index| !seen.contains_key(index)).collect()
-        };
-        let mut read = self.inner.nodes(&missing)?.into_iter();
-        let seen_before = self.seen.borrow().clone();
-        let mut out = Vec::with_capacity(indexes.len());
-        for index in indexes {
-            match seen_before.get(index) {
-                Some(known) => out.push(*known),
-                None => {
-                    let node = read.next().flatten();
-                    self.remember(*index, node);
-                    out.push(node);
+            for (place, index) in indexes.iter().enumerate() {
+                let known = seen.get(index);
+                out.push(known.copied().flatten());
+                if known.is_none() {
+                    missing.push((place, *index));
                 }
+            }
+        }
+        let read: Vec<u64> = missing.iter().map(|(_, index)| *index).collect();
+        for ((place, index), node) in missing.into_iter().zip(self.inner.nodes(&read)?) {
+            self.remember(index, node);
+            if let Some(out) = out.get_mut(place) {
+                *out = node;
             }
         }
         Ok(out)
