@@ -1,0 +1,655 @@
+//! A log in the hands of its users: cheap handles, futures that wait for the network, streams and events.
+
+mod builder;
+mod download;
+mod shared;
+mod snapshot;
+mod waiting;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use crate::core::{AppendOptions, Appended, Core, CoreOptions, Seek, TruncateOptions};
+use crate::demand::{DownloadRange, Outcome, Want, WantOptions};
+use crate::error::Error;
+use crate::events::{EventQueue, EventSink, Events, PeerInfo};
+use crate::info::Info;
+use crate::key::{DiscoveryKey, Key};
+use crate::manifest::Manifest;
+use crate::storage::Database;
+
+pub use builder::HypercoreBuilder;
+pub use download::Download;
+pub use shared::{CloseHook, CoreGuard, PeerTicket, ReplicationWaker, Subscription};
+
+use shared::{Shared, State};
+use snapshot::Snapshot;
+use waiting::Waiting;
+
+/// A session of a log. Clones are the same session; the log is let go of when its last session is closed or
+/// dropped.
+///
+/// What can be done at once is a plain method; what may have to wait for peers is `async`, needs no particular
+/// runtime, and is cancelled by dropping its future. For a deadline, race it against your runtime's timer.
+#[derive(Clone)]
+pub struct Hypercore {
+    session: Arc<Session>,
+}
+
+struct Session {
+    id: u64,
+    shared: Arc<Shared>,
+    snapshot: Option<Arc<Snapshot>>,
+    read_only: bool,
+    wait: bool,
+    closed: AtomicBool,
+}
+
+/// A handle that does not keep the log open.
+#[derive(Debug, Clone)]
+pub struct WeakHypercore {
+    shared: Weak<Shared>,
+}
+
+/// What a further session may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Refuse to write.
+    pub read_only: bool,
+    /// Stay at the present length.
+    pub snapshot: bool,
+    /// Whether reads wait for the network unless told otherwise.
+    pub wait: bool,
+}
+
+/// How to get a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GetOptions {
+    /// Wait for the network when the block is not here.
+    pub wait: bool,
+    /// Higher goes first: 0 normal, 1 high, 2 very high.
+    pub priority: u8,
+    /// Fail with [`Error::NotAvailable`] once every connected peer is known not to have it.
+    pub if_available: bool,
+}
+
+/// How to look for a longer log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UpdateOptions {
+    /// Wait until peers have answered. Without it: only when peers are connected or being looked for.
+    pub wait: Option<bool>,
+    /// Ask although the log is writable here.
+    pub force: bool,
+    /// Wait for at least this length.
+    pub min_length: Option<u64>,
+}
+
+/// While it lives, updates wait for peers that are still being looked for.
+#[derive(Debug)]
+#[must_use = "updates stop waiting for peers when this is dropped"]
+pub struct FindingPeers {
+    shared: Weak<Shared>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { read_only: false, snapshot: false, wait: true }
+    }
+}
+
+impl Default for GetOptions {
+    fn default() -> Self {
+        Self { wait: true, priority: 0, if_available: false }
+    }
+}
+
+/// Opening and closing.
+impl Hypercore {
+    /// A new log with a fresh key pair, in memory. For trying things out.
+    pub fn memory() -> Result<Self, Error> {
+        Self::builder().memory()
+    }
+
+    /// Says which log to open.
+    pub fn builder() -> HypercoreBuilder {
+        HypercoreBuilder::default()
+    }
+
+    /// Opens a log as `options` say.
+    pub fn from_options(database: &Database, options: CoreOptions) -> Result<Self, Error> {
+        Self::from_core(Core::open(database, options)?)
+    }
+
+    /// The first session of a log that was opened.
+    pub fn from_core(core: Core) -> Result<Self, Error> {
+        Self::begin(Shared::new(core), SessionOptions::default())
+    }
+
+    fn begin(shared: Arc<Shared>, options: SessionOptions) -> Result<Self, Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        if !shared.session_opened() {
+            return Err(Error::Closed);
+        }
+        let snapshot = options.snapshot.then(|| {
+            let mut guard = shared.lock();
+            let snapshot = Arc::new(Snapshot::take(guard.core()));
+            guard.state().snapshots.push(Arc::downgrade(&snapshot));
+            snapshot
+        });
+        let session = Session {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            shared,
+            snapshot,
+            read_only: options.read_only || options.snapshot,
+            wait: options.wait,
+            closed: AtomicBool::new(false),
+        };
+        Ok(Self { session: Arc::new(session) })
+    }
+
+    /// Another session of the same log. It restricts, never extends, what this one may do.
+    pub fn session(&self, options: SessionOptions) -> Result<Self, Error> {
+        self.check_open()?;
+        let read_only = options.read_only || self.session.read_only;
+        let session = Self::begin(self.shared().clone(), SessionOptions { read_only, ..options })?;
+        match (&self.session.snapshot, options.snapshot) {
+            // A session of a snapshot is the same snapshot.
+            (Some(snapshot), _) => Ok(session.with_snapshot(snapshot.clone())),
+            _ => Ok(session),
+        }
+    }
+
+    /// A read-only session that stays at the present length while the log grows. When the log is truncated below
+    /// it, the blocks that were cut away are gone from the snapshot, too.
+    pub fn snapshot(&self) -> Result<Self, Error> {
+        self.session(SessionOptions { snapshot: true, ..SessionOptions::default() })
+    }
+
+    fn with_snapshot(mut self, snapshot: Arc<Snapshot>) -> Self {
+        if let Some(session) = Arc::get_mut(&mut self.session) {
+            session.snapshot = Some(snapshot);
+            session.read_only = true;
+        }
+        self
+    }
+
+    /// Ends this session: what it waits for fails, and so does whatever it is asked for. The last session to close
+    /// closes the log.
+    pub fn close(&self) {
+        self.session.close();
+    }
+
+    /// Ends all sessions of the log.
+    pub fn close_all(&self) {
+        self.session.shared.close();
+    }
+
+    /// Whether this session, or the log, was closed.
+    pub fn is_closed(&self) -> bool {
+        self.session.closed.load(Ordering::Acquire) || self.shared().lock().is_closed()
+    }
+
+    /// A handle that does not keep the log open.
+    pub fn weak(&self) -> WeakHypercore {
+        WeakHypercore { shared: Arc::downgrade(self.shared()) }
+    }
+
+    /// How many sessions are open.
+    pub fn session_count(&self) -> usize {
+        self.shared().session_count()
+    }
+
+    /// Calls `hook` once, when the last session has gone.
+    pub fn on_close(&self, hook: CloseHook) {
+        self.shared().set_close_hook(hook);
+    }
+}
+
+/// What it is.
+impl Hypercore {
+    /// The key; whoever knows it may read.
+    pub fn key(&self) -> Key {
+        self.shared().key
+    }
+
+    /// Hash of the key, under which peers find one another.
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        self.shared().discovery_key
+    }
+
+    /// Who may sign, as far as it is known.
+    pub fn manifest(&self) -> Option<Manifest> {
+        self.shared().lock().core().manifest().cloned()
+    }
+
+    /// Whether blocks can be appended in this session.
+    pub fn writable(&self) -> bool {
+        !self.session.read_only && self.shared().lock().core().writable()
+    }
+
+    /// Blocks.
+    pub fn length(&self) -> u64 {
+        match &self.session.snapshot {
+            Some(snapshot) => snapshot.length,
+            None => self.shared().lock().core().length(),
+        }
+    }
+
+    /// Bytes in all blocks together.
+    pub fn byte_length(&self) -> u64 {
+        match &self.session.snapshot {
+            Some(snapshot) => snapshot.byte_length,
+            None => self.shared().lock().core().byte_length(),
+        }
+    }
+
+    /// How often history was rewritten.
+    pub fn fork(&self) -> u64 {
+        match &self.session.snapshot {
+            Some(snapshot) => snapshot.fork,
+            None => self.shared().lock().core().fork(),
+        }
+    }
+
+    /// All blocks below this one are here.
+    pub fn contiguous_length(&self) -> u64 {
+        self.shared().lock().core().contiguous_length().min(self.length_limit())
+    }
+
+    /// Hash over the whole tree.
+    pub fn tree_hash(&self) -> [u8; 32] {
+        match &self.session.snapshot {
+            Some(snapshot) => snapshot.tree_hash,
+            None => self.shared().lock().core().tree_hash(),
+        }
+    }
+
+    /// The log at a glance.
+    pub fn info(&self) -> Info {
+        let mut guard = self.shared().lock();
+        let peers = guard.state().peers.len();
+        let mut info = Info { peers, ..guard.core().info() };
+        drop(guard);
+        info.writable &= !self.session.read_only;
+        if let Some(snapshot) = &self.session.snapshot {
+            info.length = snapshot.length;
+            info.byte_length = snapshot.byte_length;
+            info.fork = snapshot.fork;
+            info.tree_hash = snapshot.tree_hash;
+            info.contiguous_length = info.contiguous_length.min(snapshot.length);
+        }
+        info
+    }
+
+    /// The peers that replicate this log with us now.
+    pub fn peers(&self) -> Vec<Arc<PeerInfo>> {
+        self.shared().lock().state().peers.iter().map(|(_, peer)| peer.clone()).collect()
+    }
+
+    /// How many peers replicate this log with us now.
+    pub fn peer_count(&self) -> usize {
+        self.shared().lock().state().peers.len()
+    }
+
+    fn length_limit(&self) -> u64 {
+        self.session.snapshot.as_ref().map_or(u64::MAX, |snapshot| snapshot.length)
+    }
+}
+
+/// What can be done at once.
+impl Hypercore {
+    /// Appends a block and returns the new length. When it returns, the block survives the death of the process.
+    pub fn append(&self, block: impl Into<Bytes>) -> Result<u64, Error> {
+        Ok(self.append_with(&[block.into()], &AppendOptions::default())?.length)
+    }
+
+    /// Appends many blocks, all or none, with one signature and one commit. Returns the new length.
+    pub fn append_batch<B: Into<Bytes>>(&self, blocks: impl IntoIterator<Item = B>) -> Result<u64, Error> {
+        let blocks: Vec<Bytes> = blocks.into_iter().map(Into::into).collect();
+        Ok(self.append_with(&blocks, &AppendOptions::default())?.length)
+    }
+
+    /// Appends, with options.
+    pub fn append_with(&self, blocks: &[Bytes], options: &AppendOptions) -> Result<Appended, Error> {
+        self.write(|core| core.append_with(blocks, options))
+    }
+
+    /// Makes several appends one commit; each gets its own length and its own event.
+    pub fn append_group(&self, groups: &[Vec<Bytes>]) -> Result<Vec<Appended>, Error> {
+        self.write(|core| core.append_group(groups))
+    }
+
+    /// Cuts the log to `length` blocks and moves it to the next fork.
+    pub fn truncate(&self, length: u64) -> Result<(), Error> {
+        self.truncate_with(length, &TruncateOptions::default())
+    }
+
+    /// Cuts the log, with options.
+    pub fn truncate_with(&self, length: u64, options: &TruncateOptions) -> Result<(), Error> {
+        self.write(|core| core.truncate_with(length, options))
+    }
+
+    /// Removes the blocks of a range and gives their space back; the log stays as long as it is. Returns how many
+    /// blocks were here.
+    pub fn clear(&self, range: Range<u64>) -> Result<u64, Error> {
+        self.check_open()?;
+        if self.session.read_only {
+            return Err(Error::NotWritable(self.key()));
+        }
+        self.shared().change(|state| state.core.clear(range))
+    }
+
+    /// A block, if it is here.
+    pub fn try_get(&self, index: u64) -> Result<Option<Bytes>, Error> {
+        self.check_open()?;
+        self.check_snapshot(index)?;
+        self.shared().lock().core().get(index)
+    }
+
+    /// The blocks from `start` on that are here without a gap: at most `limit`, and about `max_bytes` in all.
+    pub fn try_get_run(&self, start: u64, limit: usize, max_bytes: u64) -> Result<Vec<Bytes>, Error> {
+        self.check_open()?;
+        let mut limit = limit;
+        if let Some(snapshot) = &self.session.snapshot {
+            self.check_snapshot(start)?;
+            limit = limit.min(usize::try_from(snapshot.valid_length() - start).unwrap_or(usize::MAX));
+        }
+        self.shared().lock().core().get_run(start, limit, max_bytes)
+    }
+
+    /// Whether a block is here.
+    pub fn has(&self, index: u64) -> Result<bool, Error> {
+        self.check_open()?;
+        Ok(index < self.length_limit() && self.shared().lock().core().has(index)?)
+    }
+
+    /// Whether all blocks of a range are here.
+    pub fn has_range(&self, range: Range<u64>) -> Result<bool, Error> {
+        self.check_open()?;
+        let missing = self.shared().lock().core().first_missing(range.start, range.end)?;
+        Ok(missing.is_none() && range.end <= self.length_limit())
+    }
+
+    /// How many blocks of a range are here.
+    pub fn count_local(&self, range: Range<u64>) -> Result<u64, Error> {
+        self.check_open()?;
+        let range = range.start..range.end.min(self.length_limit());
+        Ok(self.shared().lock().core().count(range)?)
+    }
+
+    /// The block that holds a byte offset, and the offset in it, if that can be told without peers.
+    pub fn try_seek(&self, bytes: u64) -> Result<Option<(u64, u64)>, Error> {
+        self.check_open()?;
+        match self.shared().lock().core().seek(bytes, 0)? {
+            Seek::Found { index, offset } => Ok(Some((index, offset))),
+            Seek::Between { .. } | Seek::Beyond => Ok(None),
+        }
+    }
+
+    /// A named value that was stored beside the log.
+    pub fn user_data(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        self.check_open()?;
+        self.shared().lock().core().user_data(name)
+    }
+
+    /// Stores or removes a named value beside the log. It is not replicated.
+    pub fn set_user_data(&self, name: &str, value: Option<&[u8]>) -> Result<(), Error> {
+        self.check_open()?;
+        self.shared().lock().state().core.set_user_data(name, value)
+    }
+
+    /// Makes everything that was appended survive loss of power, whatever the fsync policy is.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.check_open()?;
+        let storage = self.shared().lock().core().store().storage().clone();
+        Ok(storage.sync()?)
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&mut Core) -> Result<T, Error>) -> Result<T, Error> {
+        self.check_open()?;
+        if self.session.read_only {
+            return Err(Error::NotWritable(self.key()));
+        }
+        self.shared().change(|state| work(&mut state.core))
+    }
+}
+
+/// What may have to wait for peers.
+impl Hypercore {
+    /// A block; waits for a peer that has it. Never ends while nobody does: race it against a timer, or use
+    /// [`Hypercore::get_with`].
+    pub async fn get(&self, index: u64) -> Result<Bytes, Error> {
+        let options = GetOptions { wait: self.session.wait, ..GetOptions::default() };
+        self.get_with(index, options).await?.ok_or(Error::NotAvailable(index))
+    }
+
+    /// A block, with options. `None` when it is not here and `wait` is off.
+    pub async fn get_with(&self, index: u64, options: GetOptions) -> Result<Option<Bytes>, Error> {
+        self.check_open()?;
+        self.check_snapshot(index)?;
+        let want = Want::Block { index };
+        let found = |core: &Core| Ok(core.get(index)?.map(Outcome::Block));
+        let wants = WantOptions { priority: options.priority, if_available: options.if_available };
+        let waiting = match self.look(found, options.wait.then_some((want, wants)))? {
+            Looked::Here(Outcome::Block(block)) => return Ok(Some(block)),
+            Looked::Waiting(waiting) => waiting,
+            Looked::Here(_) | Looked::Absent => return Ok(None),
+        };
+        let outcome = waiting.await?;
+        self.check_snapshot(index)?;
+        match outcome {
+            Outcome::Block(block) => Ok(Some(block)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The block that holds a byte offset, and the offset in it; asks peers for the tree nodes that are missing.
+    pub async fn seek(&self, bytes: u64) -> Result<(u64, u64), Error> {
+        self.check_open()?;
+        let found = |core: &Core| match core.seek(bytes, 0)? {
+            Seek::Found { index, offset } => Ok(Some(Outcome::Seek { index, offset })),
+            Seek::Between { .. } | Seek::Beyond => Ok(None),
+        };
+        let want = Want::Seek { bytes, padding: 0 };
+        let outcome = match self.look(found, Some((want, WantOptions::default())))? {
+            Looked::Here(outcome) => outcome,
+            Looked::Waiting(waiting) => waiting.await?,
+            Looked::Absent => return Err(Error::Cancelled),
+        };
+        match outcome {
+            Outcome::Seek { index, offset } => Ok((index, offset)),
+            _ => Err(Error::Cancelled),
+        }
+    }
+
+    /// Asks peers whether the log became longer. True when it did. A writable log has nobody to ask.
+    pub async fn update(&self) -> Result<bool, Error> {
+        self.update_with(UpdateOptions::default()).await
+    }
+
+    /// Looks for a longer log, with options.
+    pub async fn update_with(&self, options: UpdateOptions) -> Result<bool, Error> {
+        self.check_open()?;
+        if self.session.snapshot.is_some() || (self.writable() && !options.force) {
+            return Ok(false);
+        }
+        let waiting = {
+            let mut guard = self.shared().lock();
+            let state = guard.state();
+            let (length, fork) = (state.core.length(), state.core.fork());
+            if options.min_length.is_some_and(|min| length >= min) {
+                return Ok(true);
+            }
+            let finding = state.demand.is_finding_peers();
+            let reachable = state.waker.is_some() || finding;
+            if !reachable || !options.wait.unwrap_or(finding || !state.peers.is_empty()) {
+                return Ok(false);
+            }
+            let length = options.min_length.map_or(length, |min| min.saturating_sub(1).max(length));
+            self.wait_for(state, Want::Upgrade { length, fork }, WantOptions::default())?
+        };
+        self.shared().wake_replicator();
+        Ok(matches!(waiting.await?, Outcome::Upgrade(true)))
+    }
+
+    /// Downloads a range of blocks for as long as the handle lives.
+    pub fn download(&self, range: DownloadRange) -> Result<Download, Error> {
+        self.check_open()?;
+        let found = |core: &Core| Ok(range.next_missing(core, 0)?.is_none().then_some(Outcome::Range));
+        let want = Want::Range(range.clone());
+        match self.look(found, Some((want, WantOptions::default())))? {
+            Looked::Waiting(waiting) => Ok(Download::waiting(waiting)),
+            Looked::Here(_) | Looked::Absent => Ok(Download::complete()),
+        }
+    }
+
+    /// Says that peers are being looked for: until the guard is dropped, updates wait for the first ones.
+    pub fn finding_peers(&self) -> FindingPeers {
+        self.shared().lock().state().demand.begin_finding_peers();
+        FindingPeers { shared: Arc::downgrade(self.shared()) }
+    }
+
+    /// Looks in the core, and waits for what is not there.
+    fn look(
+        &self,
+        found: impl FnOnce(&Core) -> Result<Option<Outcome>, Error>,
+        want: Option<(Want, WantOptions)>,
+    ) -> Result<Looked, Error> {
+        let waiting = {
+            let mut guard = self.shared().lock();
+            let state = guard.state();
+            if state.closed {
+                return Err(Error::Closed);
+            }
+            if let Some(outcome) = found(&state.core)? {
+                return Ok(Looked::Here(outcome));
+            }
+            let Some((want, options)) = want else { return Ok(Looked::Absent) };
+            if let (Want::Block { index }, true, None) = (&want, options.if_available, &state.waker) {
+                return Err(Error::NotAvailable(*index));
+            }
+            self.wait_for(state, want, options)?
+        };
+        self.shared().wake_replicator();
+        Ok(Looked::Waiting(waiting))
+    }
+
+    fn wait_for(&self, state: &mut State, want: Want, options: WantOptions) -> Result<Waiting, Error> {
+        Waiting::add(self.shared(), state, self.session.id, want, options)
+    }
+}
+
+enum Looked {
+    Here(Outcome),
+    Waiting(Waiting),
+    Absent,
+}
+
+/// Listening.
+impl Hypercore {
+    /// A stream of what happens to the log. It does not keep the log open and ends when the log closes.
+    pub fn events(&self) -> Events {
+        let queue = Arc::new(EventQueue::default());
+        let subscription = self.subscribe(0, queue.clone());
+        Events::new(queue, Some(subscription))
+    }
+
+    /// Calls a sink with what happens, at once and in order; see [`EventSink`] for what it must not do.
+    pub fn subscribe(&self, tag: u64, sink: Arc<dyn EventSink>) -> Subscription {
+        self.shared().subscribe(tag, sink)
+    }
+}
+
+/// For whoever replicates the log.
+impl Hypercore {
+    /// The core and its wants, locked. Wants that came true are answered, and events sent, when the guard drops.
+    /// The replication waker is not called: this is for replicators.
+    pub fn lock(&self) -> CoreGuard<'_> {
+        self.shared().lock()
+    }
+
+    /// Calls `waker` after every change that peers may have to hear of: appends, truncations, clears, new and
+    /// cancelled wants, and the close of the log. It is called without the lock and must return quickly.
+    pub fn set_replication_waker(&self, waker: Option<ReplicationWaker>) {
+        let mut guard = self.shared().lock();
+        let state = guard.state();
+        let attached = waker.is_some();
+        state.demand.track_changes(attached);
+        state.core.track_updates(attached);
+        state.waker = waker;
+    }
+
+    /// Tells users of a peer that replicates the log with us, until the ticket is dropped.
+    pub fn peer_added(&self, peer: PeerInfo) -> PeerTicket {
+        self.shared().peer_added(peer)
+    }
+}
+
+impl Hypercore {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.session.shared
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.session.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn check_snapshot(&self, index: u64) -> Result<(), Error> {
+        match &self.session.snapshot {
+            Some(snapshot) if index >= snapshot.length => {
+                Err(Error::OutOfBounds { what: "snapshot", index, length: snapshot.length })
+            }
+            Some(snapshot) if !snapshot.is_valid(index) => Err(Error::SnapshotLost(index)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl WeakHypercore {
+    /// A new session, unless the log was closed.
+    pub fn upgrade(&self) -> Option<Hypercore> {
+        Hypercore::begin(self.shared.upgrade()?, SessionOptions::default()).ok()
+    }
+}
+
+impl Session {
+    fn close(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.shared.session_closed(self.id);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Drop for FindingPeers {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            let mut guard = shared.lock();
+            let state = guard.state();
+            state.demand.end_finding_peers();
+            if !state.demand.is_finding_peers() && state.waker.is_none() {
+                state.demand.resolve_all_upgrades(false);
+            }
+            drop(guard);
+            shared.wake_replicator();
+        }
+    }
+}
+
+impl fmt::Debug for Hypercore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hypercore").field("key", &self.key()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
