@@ -432,7 +432,7 @@ impl Connection {
     }
 }
 
-fn check_size(kind: Kind, len: usize) -> Result<(), Error> {
+pub(crate) fn check_size(kind: Kind, len: usize) -> Result<(), Error> {
     if len > MAX_MESSAGE {
         return Err(Error::MessageTooLarge { kind, len, limit: MAX_MESSAGE });
     }
