@@ -1,0 +1,53 @@
+//! Errors as clients see them: some texts are compared by programs, so they are fixed.
+
+use hypercore::Error;
+use hyperspace_common::{Method, RpcError, RpcErrorExt, code, text};
+
+/// The error that a client gets for what a core said.
+pub(crate) fn core_error(error: &Error) -> RpcError {
+    match error {
+        Error::NotWritable(_) => RpcError::sentence(text::NOT_WRITABLE),
+        Error::BlockTooLarge { .. } => RpcError::sentence(text::BLOCK_TOO_LARGE),
+        Error::NotAvailable(_) => RpcError::sentence(text::BLOCK_NOT_AVAILABLE),
+        Error::Closed => RpcError::sentence(text::FEED_CLOSED),
+        Error::Cancelled => RpcError::sentence(text::REQUEST_CANCELLED),
+        Error::Storage(_) => RpcError::coded(code::IO, error.to_string()),
+        Error::TooManyRequests(_) => RpcError::coded(code::LIMIT, error.to_string()),
+        _ => RpcError::coded(code::INVALID, error.to_string()),
+    }
+}
+
+/// No session has this number.
+pub(crate) fn invalid_session(id: u64) -> RpcError {
+    RpcError::sentence(format!("Invalid hypercore: {id}"))
+}
+
+/// A resource's number is in use.
+pub(crate) fn resource_in_use(id: u64) -> RpcError {
+    RpcError::sentence(format!("Resource already exists: {id}"))
+}
+
+/// No method has these numbers.
+pub(crate) fn unknown_method(service: u64, method: u64) -> RpcError {
+    RpcError::sentence(format!("Unknown method ({method}) on service ({service})"))
+}
+
+/// The method is in the schema, but not in this server.
+pub(crate) fn not_offered(method: Method) -> RpcError {
+    RpcError::coded(code::NOT_SUPPORTED, format!("{method} is not offered by this version of hyperspace-server"))
+}
+
+/// The method is one that servers send.
+pub(crate) fn is_event(method: Method) -> RpcError {
+    RpcError::coded(code::INVALID, format!("{method} is an event: the server sends it, clients do not"))
+}
+
+/// The payload is not the method's message.
+pub(crate) fn malformed(method: Method, error: &hyperspace_common::DecodeError) -> RpcError {
+    RpcError::coded(code::INVALID, format!("{method}: {error}"))
+}
+
+/// A bound was reached.
+pub(crate) fn limit(what: impl Into<String>) -> RpcError {
+    RpcError::coded(code::LIMIT, what)
+}

@@ -1,0 +1,161 @@
+//! One client's connection: reads a burst, has it answered, writes the answers at once.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep},
+};
+use tokio_util::{io::poll_read_buf, sync::CancellationToken};
+
+use crate::{
+    limits::Limits,
+    mailbox::Mailbox,
+    rpc::{Gone, Rpc},
+    server::Shared,
+};
+
+/// How much is read at once.
+const READ_BURST: usize = 64 << 10;
+/// Memory for reading and writing that an idle connection keeps.
+const KEEP: usize = 64 << 10;
+/// How long the last answers of a connection that ends may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// A client and its stream.
+pub(crate) struct Connection<IO> {
+    io: IO,
+    rpc: Rpc,
+    stall: Duration,
+    /// Runs while answers are ready that the client does not read.
+    stalled: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+/// Serves the client until either side ends.
+pub(crate) async fn run<IO: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<IO>,
+    stopping: CancellationToken,
+) -> Gone {
+    let gone = tokio::select! {
+        gone = poll_fn(|context| connection.poll(context)) => gone,
+        () = stopping.cancelled() => Gone::Stopped,
+    };
+    if matches!(gone, Gone::Stopped | Gone::Protocol(_) | Gone::Answer) {
+        // The answer to Stop, or what was answered before the fault.
+        let _ = tokio::time::timeout(FAREWELL, poll_fn(|context| connection.poll_farewell(context))).await;
+    }
+    gone
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
+    pub(crate) fn new(io: IO, server: Arc<Shared>, mailbox: Arc<Mailbox>, limits: Limits) -> Self {
+        let stall = limits.stall;
+        Self { io, rpc: Rpc::new(server, mailbox, limits), stall, stalled: None, ended: false }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Gone> {
+        match self.try_poll(context) {
+            Ok(()) => Poll::Pending,
+            Err(gone) => Poll::Ready(gone),
+        }
+    }
+
+    fn try_poll(&mut self, context: &mut Context<'_>) -> Result<(), Gone> {
+        loop {
+            self.rpc.poll(context)?;
+            let before = self.rpc.outbox.len();
+            let blocked = self.poll_write(context)?.is_pending();
+            if blocked {
+                self.poll_stalled(context, self.rpc.outbox.len() < before)?;
+            } else {
+                self.stalled = None;
+                if let Some(fault) = self.rpc.fault() {
+                    return Err(fault.into());
+                }
+                if self.ended {
+                    return Err(Gone::Closed);
+                }
+            }
+            if !self.rpc.wants_input() {
+                // Answers that were written have made room for work that was put off.
+                if blocked { return Ok(()) } else { continue }
+            }
+            if self.ended {
+                return Ok(());
+            }
+            let input = self.rpc.input();
+            input.reserve(READ_BURST);
+            match poll_read_buf(Pin::new(&mut self.io), context, input) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Pending => {
+                    if input.is_empty() && input.capacity() > KEEP {
+                        *input = bytes::BytesMut::new();
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Writes what is ready.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Gone> {
+        let outbox = &mut self.rpc.outbox;
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 64];
+            let used = outbox.slices(&mut slices);
+            let slices = slices.get(..used).unwrap_or_default();
+            match Pin::new(&mut self.io).poll_write_vectored(context, slices) {
+                Poll::Ready(Ok(0)) => return Err(lost(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => outbox.advance(written),
+                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Pending => return Ok(Poll::Pending),
+            }
+        }
+        outbox.shrink(KEEP);
+        match Pin::new(&mut self.io).poll_flush(context) {
+            Poll::Ready(Err(error)) => Err(lost(error)),
+            flushed => Ok(flushed.map(|_| ())),
+        }
+    }
+
+    /// Answers are ready and cannot be written: for how long already?
+    fn poll_stalled(&mut self, context: &mut Context<'_>, progress: bool) -> Result<(), Gone> {
+        let stall = self.stall;
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall)));
+        if progress {
+            timer.as_mut().reset(Instant::now() + stall);
+        }
+        match timer.as_mut().poll(context) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => {
+                Err(Gone::DoesNotRead { bytes: self.rpc.outbox.len(), seconds: stall.as_secs_f64() })
+            }
+        }
+    }
+
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self.poll_write(context) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Pin::new(&mut self.io).poll_shutdown(context).map(|_| ()),
+            Err(_) => Poll::Ready(()),
+        }
+    }
+}
+
+/// A connection that broke because the client is gone is a client that closed it.
+fn lost(error: io::Error) -> Gone {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Gone::Closed,
+        _ => Gone::Io(error),
+    }
+}

@@ -1,0 +1,33 @@
+//! Every bound that a connection has, in one place.
+
+use std::time::Duration;
+
+/// What one client may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest frame that is taken, in bytes of payload.
+    pub max_frame: usize,
+    /// Clients at the same time.
+    pub max_clients: usize,
+    /// Open sessions of one client.
+    pub max_sessions: usize,
+    /// Requests of one client that wait for the network.
+    pub max_waiting: usize,
+    /// Answers that wait to be written before no further request is worked on.
+    pub unsent_high_water: usize,
+    /// How long a client may leave what is ready for it unread.
+    pub stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_frame: hyperspace_common::DEFAULT_MAX_FRAME,
+            max_clients: 4096,
+            max_sessions: 262_144,
+            max_waiting: 65_536,
+            unsent_high_water: 1 << 20,
+            stall: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! One client's calls, without its socket: bytes come in, bytes go out.
+//!
+//! Everything that the store can answer is answered at once, on the thread that read the socket: no request is
+//! handed to another task unless it has to wait for peers. Appends that arrive together become one commit.
+
+mod methods;
+
+use std::{
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::{
+    FutureExt, Stream,
+    future::{AbortHandle, Abortable, BoxFuture},
+    stream::FuturesUnordered,
+};
+use hypercore::{
+    Hypercore,
+    events::EventSink,
+    session::{Subscription, WeakHypercore},
+};
+use hyperspace_common::{
+    Decoder, FrameError, Header, Kind, Method, Outbox, Required, RpcError, RpcErrorExt, decode, text,
+};
+use thiserror::Error;
+
+use crate::{
+    answer::{invalid_session, limit, malformed, resource_in_use},
+    limits::Limits,
+    mailbox::{Forward, Interest, Mailbox},
+    server::Shared,
+    session_table::{SessionTable, WaitId, WaitKind, Waiting},
+};
+
+/// Frames that are taken out of the input at once.
+const FRAMES_AT_ONCE: usize = 4096;
+/// Appends that become one commit, in calls and in bytes.
+const APPENDS_AT_ONCE: usize = 1024;
+const APPEND_BYTES_AT_ONCE: usize = 4 << 20;
+
+/// Why a client was let go.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Gone {
+    /// It closed the connection.
+    #[error("it closed the connection")]
+    Closed,
+    /// The connection broke.
+    #[error("its connection broke: {0}")]
+    Io(#[from] std::io::Error),
+    /// It sent something that is not the protocol.
+    #[error("it does not speak the protocol: {0}")]
+    Protocol(#[from] FrameError),
+    /// It answered a call that was not made.
+    #[error("it does not speak the protocol: it answers a call that was never made")]
+    Answer,
+    /// It does not read.
+    #[error("it does not read: {bytes} bytes were left unread for {seconds} s")]
+    DoesNotRead {
+        /// Bytes that were ready for it.
+        bytes: usize,
+        /// How long it had.
+        seconds: f64,
+    },
+    /// It does not read its events.
+    #[error("it does not read its events, and too many of them have piled up")]
+    TooManyEvents,
+    /// There are too many clients.
+    #[error("there are too many clients")]
+    TooManyClients,
+    /// The server ends.
+    #[error("the server ends")]
+    Stopped,
+}
+
+/// A core that a client has open.
+struct Session {
+    core: SessionCore,
+    /// Brings events; ends with the session.
+    _events: Subscription,
+    downloads: Option<Subscription>,
+    uploads: Option<Subscription>,
+}
+
+pub(crate) enum SessionCore {
+    Strong(Hypercore),
+    /// Does not keep the core open; usable while somebody else does.
+    Weak(WeakHypercore),
+}
+
+impl SessionCore {
+    fn get(&self) -> Result<Hypercore, RpcError> {
+        match self {
+            Self::Strong(core) => Ok(core.clone()),
+            Self::Weak(weak) => weak.upgrade().ok_or_else(|| RpcError::sentence(text::FEED_CLOSED)),
+        }
+    }
+}
+
+/// How a waiting request ended well.
+enum Done {
+    Block(Bytes),
+    Nothing,
+    Seek { seq: u64, block_offset: u64 },
+}
+
+type Wait = Pin<Box<dyn Future<Output = (WaitId, Option<Result<Done, RpcError>>)> + Send>>;
+
+/// Appends to one core that arrived together.
+struct AppendGroup {
+    session: u64,
+    calls: Vec<Header>,
+    blocks: Vec<Vec<Bytes>>,
+    bytes: usize,
+}
+
+/// One client.
+pub(crate) struct Rpc {
+    server: Arc<Shared>,
+    limits: Limits,
+    decoder: Decoder,
+    mailbox: Arc<Mailbox>,
+    sinks: Sinks,
+    table: SessionTable<Session>,
+    waits: FuturesUnordered<Wait>,
+    appends: Option<AppendGroup>,
+    /// Received, not yet looked at.
+    input: BytesMut,
+    /// Whole frames that are being worked on, and how far.
+    burst: Bytes,
+    at: usize,
+    /// Answers and events to be written.
+    pub(crate) outbox: Outbox,
+    fault: Option<FrameError>,
+}
+
+/// The connection's sinks, shared by all of its sessions.
+struct Sinks {
+    session: Arc<dyn EventSink>,
+    weak_session: Arc<dyn EventSink>,
+    downloads: Arc<dyn EventSink>,
+    uploads: Arc<dyn EventSink>,
+}
+
+impl Rpc {
+    pub(crate) fn new(server: Arc<Shared>, mailbox: Arc<Mailbox>, limits: Limits) -> Self {
+        let sink = |interest| -> Arc<dyn EventSink> { Arc::new(Forward { mailbox: mailbox.clone(), interest }) };
+        let sinks = Sinks {
+            session: sink(Interest::Session),
+            weak_session: sink(Interest::WeakSession),
+            downloads: sink(Interest::Downloads),
+            uploads: sink(Interest::Uploads),
+        };
+        Self {
+            server,
+            decoder: Decoder::new(limits.max_frame),
+            limits,
+            mailbox,
+            sinks,
+            table: SessionTable::new(),
+            waits: FuturesUnordered::new(),
+            appends: None,
+            input: BytesMut::new(),
+            burst: Bytes::new(),
+            at: 0,
+            outbox: Outbox::new(),
+            fault: None,
+        }
+    }
+
+    /// Where received bytes go.
+    pub(crate) fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// Whether more should be received: all that has come was worked on, and the answers are being read.
+    pub(crate) fn wants_input(&self) -> bool {
+        self.fault.is_none() && self.at >= self.burst.len() && self.has_room()
+    }
+
+    /// Does everything that can be done now, and asks to be woken for the rest.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Result<(), Gone> {
+        loop {
+            while self.mailbox.register(context) {
+                self.drain_events()?;
+            }
+            self.poll_waits(context)?;
+            if !self.has_room() || !self.work()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Works on what has arrived. False when nothing is left to work on.
+    fn work(&mut self) -> Result<bool, Gone> {
+        if self.at >= self.burst.len() && !self.next_burst()? {
+            return Ok(false);
+        }
+        while self.has_room() {
+            let Some(frame) = self.decoder.next(&self.burst[self.at..])? else {
+                // Only whole frames are put into a burst.
+                self.at = self.burst.len();
+                break;
+            };
+            let payload = self.at + frame.payload.start..self.at + frame.payload.end;
+            self.at += frame.end;
+            self.frame(frame.header, payload)?;
+        }
+        self.flush_appends()?;
+        if self.at >= self.burst.len() {
+            self.burst = Bytes::new();
+            self.at = 0;
+        }
+        Ok(true)
+    }
+
+    /// Takes whole frames out of the input.
+    fn next_burst(&mut self) -> Result<bool, Gone> {
+        if self.fault.is_some() {
+            return Ok(false);
+        }
+        match self.decoder.complete(&self.input, FRAMES_AT_ONCE) {
+            Ok((0, _)) => Ok(false),
+            Ok((length, _)) => {
+                self.burst = self.input.split_to(length).freeze();
+                self.at = 0;
+                Ok(true)
+            }
+            Err(fault) => {
+                if let FrameError::TooLarge { header, .. } = fault {
+                    self.outbox.error(header, &limit(fault.to_string()));
+                }
+                self.fault = Some(fault);
+                self.input = BytesMut::new();
+                Ok(false)
+            }
+        }
+    }
+
+    /// What ends the connection once everything before it was answered.
+    pub(crate) fn fault(&self) -> Option<FrameError> {
+        self.fault.filter(|_| self.at >= self.burst.len())
+    }
+
+    fn has_room(&self) -> bool {
+        self.outbox.len() < self.limits.unsent_high_water
+    }
+
+    fn drain_events(&mut self) -> Result<(), Gone> {
+        if self.mailbox.drain(&mut self.outbox) { Ok(()) } else { Err(Gone::TooManyEvents) }
+    }
+
+    fn frame(&mut self, call: Header, payload: Range<usize>) -> Result<(), Gone> {
+        if call.kind != Kind::Request {
+            return Err(Gone::Answer);
+        }
+        let Some(method) = call.known_method() else {
+            self.flush_appends()?;
+            self.outbox.error(call, &crate::answer::unknown_method(call.service, call.method));
+            return Ok(());
+        };
+        if method != Method::HypercoreAppend {
+            self.flush_appends()?;
+        }
+        self.dispatch(method, call, payload)
+    }
+
+    /// Decodes a request, or answers that it cannot be.
+    fn request<M: Required>(&mut self, method: Method, call: Header, payload: Range<usize>) -> Option<M> {
+        // Small messages are read in place; those with blocks share the burst's memory.
+        let decoded = match method {
+            Method::HypercoreAppend | Method::CorestoreOpen => decode::<M>(self.burst.slice(payload)),
+            _ => decode::<M>(&self.burst[payload]),
+        };
+        match decoded {
+            Ok(message) => Some(message),
+            Err(error) => {
+                self.outbox.error(call, &malformed(method, &error));
+                None
+            }
+        }
+    }
+
+    fn core(&self, session: u64) -> Result<Hypercore, RpcError> {
+        self.table.session(session).ok_or_else(|| invalid_session(session))?.core.get()
+    }
+
+    /// Keeps a request until its future ends.
+    fn wait(
+        &mut self,
+        call: Header,
+        kind: WaitKind,
+        session: u64,
+        resource: Option<u64>,
+        work: BoxFuture<'static, Result<Done, RpcError>>,
+    ) {
+        if self.table.waiting_count() >= self.limits.max_waiting {
+            let what = format!(
+                "{} requests of this client are waiting already; wait for some of them",
+                self.limits.max_waiting
+            );
+            return self.outbox.error(call, &limit(what));
+        }
+        let (abort, registration) = AbortHandle::new_pair();
+        let Some(id) = self.table.wait(Waiting { call, kind, session, resource, abort }) else {
+            return self.outbox.error(call, &resource_in_use(resource.unwrap_or_default()));
+        };
+        self.waits.push(Box::pin(Abortable::new(work, registration).map(move |done| (id, done.ok()))));
+    }
+
+    /// Answers requests whose wait is over.
+    fn poll_waits(&mut self, context: &mut Context<'_>) -> Result<(), Gone> {
+        let mut events_drained = false;
+        while self.has_room() && !self.waits.is_empty() {
+            let Poll::Ready(Some((id, done))) = Pin::new(&mut self.waits).poll_next(context) else { break };
+            // What was cancelled was answered when it was.
+            let (Some(waiting), Some(done)) = (self.table.finish(id), done) else { continue };
+            if let Some(Session { core: SessionCore::Strong(core), .. }) = self.table.session(waiting.session) {
+                // Whoever ended the wait may still be telling of it, with the core locked: an event that goes with
+                // the answer must go before it.
+                core.length();
+                events_drained = false;
+            }
+            if !events_drained {
+                self.drain_events()?;
+                events_drained = true;
+            }
+            self.answer(&waiting, done);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, waiting: &Waiting, done: Result<Done, RpcError>) {
+        use hyperspace_common::messages::SeekResponse;
+        match done {
+            Ok(Done::Block(block)) => self.outbox.block_response(waiting.call, block),
+            Ok(Done::Nothing) => self.outbox.response(waiting.call, &()),
+            Ok(Done::Seek { seq, block_offset }) => {
+                self.outbox.response(waiting.call, &SeekResponse { seq, block_offset });
+            }
+            Err(error) => self.outbox.error(waiting.call, &error),
+        }
+    }
+
+    /// Answers a request that was ended before its time.
+    fn answer_ended(&mut self, waiting: &Waiting, why: &str) {
+        let error = match waiting.kind {
+            WaitKind::Download => RpcError::download_cancelled(),
+            _ => RpcError::sentence(why),
+        };
+        self.outbox.error(waiting.call, &error);
+    }
+}
+

@@ -1,0 +1,434 @@
+//! What each method does.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use hypercore::{Error, Hypercore, Key, demand::DownloadRange};
+use hyperspace_common::{
+    API_VERSION, Header, Method, RpcError, RpcErrorExt, code, messages::*, text,
+};
+
+use super::{APPEND_BYTES_AT_ONCE, APPENDS_AT_ONCE, AppendGroup, Done, Gone, Rpc, Session, SessionCore};
+use crate::{
+    answer::{core_error, invalid_session, is_event, limit, not_offered, resource_in_use},
+    mailbox::wire_peer,
+    session_table::WaitKind,
+    waits,
+};
+
+/// The largest block, inclusive (npm `hypercore` 9.12.0, `_append`).
+const MAX_BLOCK: usize = 8 << 20;
+
+impl Rpc {
+    pub(super) fn dispatch(&mut self, method: Method, call: Header, payload: Range<usize>) -> Result<(), Gone> {
+        macro_rules! decoded {
+            ($handler:ident) => {
+                if let Some(request) = self.request(method, call, payload) {
+                    self.$handler(call, request)?;
+                }
+            };
+        }
+        match method {
+            Method::HypercoreGet => decoded!(get),
+            Method::HypercoreAppend => decoded!(append),
+            Method::HypercoreHas => decoded!(has),
+            Method::HypercoreUpdate => decoded!(update),
+            Method::HypercoreSeek => decoded!(seek),
+            Method::HypercoreCancel => decoded!(cancel),
+            Method::HypercoreDownload => decoded!(download),
+            Method::HypercoreDownloaded => decoded!(downloaded),
+            Method::HypercoreUndownload => decoded!(undownload),
+            Method::HypercoreClose => decoded!(close),
+            Method::HypercoreWatchDownloads => decoded!(watch_downloads),
+            Method::HypercoreUnwatchDownloads => decoded!(unwatch_downloads),
+            Method::HypercoreWatchUploads => decoded!(watch_uploads),
+            Method::HypercoreUnwatchUploads => decoded!(unwatch_uploads),
+            Method::CorestoreOpen => decoded!(open),
+            Method::HyperspaceStatus => self.outbox.response(call, &self.status()),
+            Method::HyperspaceStop => {
+                self.outbox.response(call, &());
+                self.server.stop();
+            }
+            Method::NetworkOpen => self.outbox.response(call, &self.network_open()),
+            Method::NetworkStatus => self.outbox.response(call, &NetworkStatusResponse::default()),
+            Method::NetworkAllStatuses => self.outbox.response(call, &AllNetworkStatusesResponse::default()),
+            Method::HypercoreRegisterExtension
+            | Method::HypercoreUnregisterExtension
+            | Method::HypercoreSendExtension
+            | Method::HypercoreAcquireLock
+            | Method::HypercoreReleaseLock
+            | Method::NetworkConfigure
+            | Method::NetworkRegisterExtension
+            | Method::NetworkUnregisterExtension
+            | Method::NetworkSendExtension => self.outbox.error(call, &not_offered(method)),
+            Method::CorestoreOnFeed
+            | Method::HypercoreOnAppend
+            | Method::HypercoreOnClose
+            | Method::HypercoreOnPeerOpen
+            | Method::HypercoreOnPeerRemove
+            | Method::HypercoreOnExtension
+            | Method::HypercoreOnWait
+            | Method::HypercoreOnDownload
+            | Method::HypercoreOnUpload
+            | Method::NetworkOnPeerAdd
+            | Method::NetworkOnPeerRemove
+            | Method::NetworkOnExtension => self.outbox.error(call, &is_event(method)),
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> HyperspaceStatusResponse {
+        HyperspaceStatusResponse {
+            api_version: API_VERSION.into(),
+            holepunchable: Some(false),
+            remote_address: Some(String::new()),
+            version: Some(env!("CARGO_PKG_VERSION").into()),
+        }
+    }
+
+    fn network_open(&self) -> OpenNetworkResponse {
+        OpenNetworkResponse {
+            public_key: Bytes::copy_from_slice(&self.server.public_key()),
+            peers: self.server.network_peers().iter().map(|peer| wire_peer(peer)).collect(),
+        }
+    }
+
+    fn open(&mut self, call: Header, request: OpenRequest) -> Result<(), Gone> {
+        match self.try_open(&request) {
+            Ok(response) => {
+                // OnFeed goes before the answer; so do peers that came while the session was made.
+                self.drain_events()?;
+                self.outbox.response(call, &response);
+            }
+            Err(error) => self.outbox.error(call, &error),
+        }
+        Ok(())
+    }
+
+    fn try_open(&mut self, request: &OpenRequest) -> Result<OpenResponse, RpcError> {
+        let id = request.id;
+        if self.table.session(id).is_some() {
+            return Err(RpcError::sentence(text::SESSION_IN_USE));
+        }
+        if self.table.session_count() >= self.limits.max_sessions {
+            return Err(limit(format!("this client has {} cores open; close some", self.limits.max_sessions)));
+        }
+        let key = request.key.as_deref().filter(|key| !key.is_empty()).map(parse_key).transpose()?;
+        let name = request.name.as_deref().filter(|name| !name.is_empty());
+        let (core, holder) = if request.weak() {
+            self.server.open_weak(key, name)?
+        } else {
+            let core = self.server.open(key, name)?;
+            (core.clone(), SessionCore::Strong(core))
+        };
+        let sink = if request.weak() { &self.sinks.weak_session } else { &self.sinks.session };
+        let events = core.subscribe(id, sink.clone());
+        let info = core.info();
+        let response = OpenResponse {
+            key: Bytes::copy_from_slice(info.key.as_bytes()),
+            length: info.length,
+            byte_length: info.byte_length,
+            writable: info.writable,
+            peers: core.peers().iter().map(|peer| wire_peer(peer)).collect(),
+            discovery_key: Some(Bytes::copy_from_slice(info.discovery_key.as_bytes())),
+        };
+        self.table.add_session(id, Session { core: holder, _events: events, downloads: None, uploads: None });
+        Ok(response)
+    }
+
+    fn close(&mut self, call: Header, request: CloseRequest) -> Result<(), Gone> {
+        let Some((session, ended)) = self.table.remove_session(request.id) else {
+            self.outbox.error(call, &invalid_session(request.id));
+            return Ok(());
+        };
+        for waiting in &ended {
+            self.answer_ended(waiting, text::FEED_CLOSED);
+        }
+        drop(session);
+        self.drain_events()?;
+        self.outbox.response(call, &());
+        Ok(())
+    }
+
+    fn get(&mut self, call: Header, request: GetRequest) -> Result<(), Gone> {
+        let core = match self.core(request.id) {
+            Ok(_) if self.table.has_resource(request.resource_id) => {
+                Err(resource_in_use(request.resource_id))
+            }
+            core => core,
+        };
+        let core = match core {
+            Ok(core) => core,
+            Err(error) => {
+                self.outbox.error(call, &error);
+                return Ok(());
+            }
+        };
+        match core.try_get(request.seq) {
+            Ok(Some(block)) => self.outbox.block_response(call, block),
+            Ok(None) if !request.wait() => {
+                self.outbox.error(call, &RpcError::sentence(text::BLOCK_NOT_DOWNLOADED));
+            }
+            Ok(None) => {
+                let (id, seq) = (request.id, request.seq);
+                if request.on_wait_id() != 0 {
+                    let event = WaitEvent { id, on_wait_id: request.on_wait_id(), seq };
+                    self.outbox.event(Method::HypercoreOnWait, &event);
+                }
+                let discovery = self.server.discovery();
+                let work = waits::get(core, seq, request.if_available(), discovery);
+                let work = work.map(|block| block.map(Done::Block)).boxed();
+                self.wait(call, WaitKind::Get, id, Some(request.resource_id), work);
+            }
+            Err(error) => self.outbox.error(call, &core_error(&error)),
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, call: Header, request: CancelRequest) -> Result<(), Gone> {
+        self.end_resource(call, request.id, request.resource_id, WaitKind::Get, text::REQUEST_CANCELLED);
+        Ok(())
+    }
+
+    fn undownload(&mut self, call: Header, request: UndownloadRequest) -> Result<(), Gone> {
+        let (id, resource) = (request.id, request.resource_id);
+        self.end_resource(call, id, resource, WaitKind::Download, text::DOWNLOAD_CANCELLED);
+        Ok(())
+    }
+
+    /// Ends a waiting request by its resource. One that is not there is not missed.
+    fn end_resource(&mut self, call: Header, session: u64, resource: u64, kind: WaitKind, why: &str) {
+        if self.table.session(session).is_none() {
+            return self.outbox.error(call, &invalid_session(session));
+        }
+        if let Some(waiting) = self.table.cancel(session, resource, kind) {
+            self.answer_ended(&waiting, why);
+        }
+        self.outbox.response(call, &());
+    }
+
+    fn has(&mut self, call: Header, request: HasRequest) -> Result<(), Gone> {
+        match self.with_core(request.id, |core| core.has(request.seq)) {
+            Ok(has) => self.outbox.response(call, &HasResponse { has }),
+            Err(error) => self.outbox.error(call, &error),
+        }
+        Ok(())
+    }
+
+    fn downloaded(&mut self, call: Header, request: DownloadedRequest) -> Result<(), Gone> {
+        // An end of 0, which is also what an absent one means, is the core's end.
+        let end = if request.end() == 0 { u64::MAX } else { request.end() };
+        let range = request.start()..end;
+        let count = self.with_core(request.id, |core| {
+            if range.is_empty() { Ok(0) } else { core.count_local(range.start..range.end.min(core.length())) }
+        });
+        match count {
+            Ok(bytes) => self.outbox.response(call, &DownloadedResponse { bytes }),
+            Err(error) => self.outbox.error(call, &error),
+        }
+        Ok(())
+    }
+
+    /// Gathers appends; [`Rpc::flush_appends`] makes them one commit.
+    fn append(&mut self, call: Header, request: AppendRequest) -> Result<(), Gone> {
+        let bytes: usize = request.blocks.iter().map(Bytes::len).sum();
+        let group_ends = |group: &AppendGroup| {
+            group.session != request.id
+                || group.calls.len() >= APPENDS_AT_ONCE
+                || group.bytes.saturating_add(bytes) > APPEND_BYTES_AT_ONCE
+        };
+        if self.appends.as_ref().is_some_and(group_ends) {
+            self.flush_appends()?;
+        }
+        let refused = match self.table.session(request.id) {
+            None => Some(invalid_session(request.id)),
+            Some(_) if request.blocks.iter().any(|block| block.len() > MAX_BLOCK) => {
+                Some(RpcError::sentence(text::BLOCK_TOO_LARGE))
+            }
+            Some(_) => None,
+        };
+        if let Some(error) = refused {
+            // After the appends before it.
+            self.flush_appends()?;
+            self.outbox.error(call, &error);
+            return Ok(());
+        }
+        let new = || AppendGroup { session: request.id, calls: Vec::new(), blocks: Vec::new(), bytes: 0 };
+        let group = self.appends.get_or_insert_with(new);
+        group.calls.push(call);
+        group.blocks.push(request.blocks);
+        group.bytes = group.bytes.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Commits the appends that were gathered, and answers each: first all events, then the answers.
+    pub(super) fn flush_appends(&mut self) -> Result<(), Gone> {
+        let Some(group) = self.appends.take() else { return Ok(()) };
+        match self.with_core(group.session, |core| core.append_group(&group.blocks)) {
+            Ok(appended) => {
+                self.drain_events()?;
+                for ((call, blocks), appended) in group.calls.into_iter().zip(&group.blocks).zip(appended) {
+                    let response = AppendResponse {
+                        length: appended.length,
+                        byte_length: appended.byte_length,
+                        seq: appended.length.saturating_sub(blocks.len() as u64),
+                    };
+                    self.outbox.response(call, &response);
+                }
+            }
+            Err(error) => {
+                for call in group.calls {
+                    self.outbox.error(call, &error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, call: Header, request: UpdateRequest) -> Result<(), Gone> {
+        let core = match self.core(request.id) {
+            Ok(core) => core,
+            Err(error) => {
+                self.outbox.error(call, &error);
+                return Ok(());
+            }
+        };
+        // Absent is 0, as the Node server reads it: done at once.
+        let min_length = request.min_length();
+        if core.length() >= min_length {
+            self.outbox.response(call, &());
+        } else if request.if_available() && core.writable() {
+            self.outbox.error(call, &RpcError::sentence(text::NO_UPDATE_AVAILABLE));
+        } else {
+            let work = waits::update(core, min_length, request.if_available(), self.server.discovery());
+            let work = work.map(|done| done.map(|()| Done::Nothing)).boxed();
+            self.wait(call, WaitKind::Update, request.id, None, work);
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, call: Header, request: SeekRequest) -> Result<(), Gone> {
+        let core = match self.core(request.id) {
+            Ok(core) => core,
+            Err(error) => {
+                self.outbox.error(call, &error);
+                return Ok(());
+            }
+        };
+        let end = if request.end() == 0 { u64::MAX } else { request.end() };
+        let found = if request.byte_offset == core.byte_length() {
+            Ok(Some((core.length(), 0)))
+        } else {
+            core.try_seek(request.byte_offset)
+        };
+        match found {
+            Ok(Some((seq, block_offset))) => self.outbox.response(call, &SeekResponse { seq, block_offset }),
+            Ok(None) | Err(Error::OutOfBounds { .. }) => {
+                if !request.wait() || end <= request.start() {
+                    self.outbox.error(call, &RpcError::sentence(text::UNABLE_TO_SEEK));
+                    return Ok(());
+                }
+                let discovery = self.server.discovery();
+                let work = waits::seek(core, request.byte_offset, request.if_available(), discovery);
+                let work = work.map(|found| found.map(|(seq, block_offset)| Done::Seek { seq, block_offset }));
+                self.wait(call, WaitKind::Seek, request.id, None, work.boxed());
+            }
+            Err(error) => self.outbox.error(call, &core_error(&error)),
+        }
+        Ok(())
+    }
+
+    fn download(&mut self, call: Header, request: DownloadRequest) -> Result<(), Gone> {
+        let core = match self.core(request.id) {
+            Ok(_) if self.table.has_resource(request.resource_id) => {
+                Err(resource_in_use(request.resource_id))
+            }
+            core => core,
+        };
+        let core = match core {
+            Ok(core) => core,
+            Err(error) => {
+                self.outbox.error(call, &error);
+                return Ok(());
+            }
+        };
+        let (start, end, linear) = (request.start(), request.end(), request.linear());
+        let range = if request.blocks.is_empty() {
+            let end = (end != 0 && !request.live()).then_some(end);
+            DownloadRange { start, end, linear, blocks: None }
+        } else {
+            // A range given with a list limits it.
+            let end = if end == 0 { u64::MAX } else { end };
+            let within = request.blocks.into_iter().filter(|seq| (start..end).contains(seq));
+            DownloadRange { linear, ..DownloadRange::list(within) }
+        };
+        let work = waits::download(core, range).map(|done| done.map(|()| Done::Nothing)).boxed();
+        self.wait(call, WaitKind::Download, request.id, Some(request.resource_id), work);
+        Ok(())
+    }
+
+    fn watch_downloads(&mut self, call: Header, request: WatchRequest) -> Result<(), Gone> {
+        let sink = self.sinks.downloads.clone();
+        let result = self.core(request.id).map(|core| core.subscribe(request.id, sink));
+        self.watched(call, request.id, result, |session| &mut session.downloads);
+        Ok(())
+    }
+
+    fn watch_uploads(&mut self, call: Header, request: WatchRequest) -> Result<(), Gone> {
+        let sink = self.sinks.uploads.clone();
+        let result = self.core(request.id).map(|core| core.subscribe(request.id, sink));
+        self.watched(call, request.id, result, |session| &mut session.uploads);
+        Ok(())
+    }
+
+    fn unwatch_downloads(&mut self, call: Header, request: WatchRequest) -> Result<(), Gone> {
+        self.unwatched(call, request.id, |session| &mut session.downloads);
+        Ok(())
+    }
+
+    fn unwatch_uploads(&mut self, call: Header, request: WatchRequest) -> Result<(), Gone> {
+        self.unwatched(call, request.id, |session| &mut session.uploads);
+        Ok(())
+    }
+
+    fn watched<T>(
+        &mut self,
+        call: Header,
+        id: u64,
+        subscription: Result<T, RpcError>,
+        place: impl FnOnce(&mut Session) -> &mut Option<T>,
+    ) {
+        match (subscription, self.table.session_mut(id)) {
+            (Ok(subscription), Some(session)) => {
+                place(session).get_or_insert(subscription);
+                self.outbox.response(call, &());
+            }
+            (Err(error), _) => self.outbox.error(call, &error),
+            (_, None) => self.outbox.error(call, &invalid_session(id)),
+        }
+    }
+
+    fn unwatched<T>(&mut self, call: Header, id: u64, place: impl FnOnce(&mut Session) -> &mut Option<T>) {
+        // A session that is not there watches nothing, which is what was asked for.
+        if let Some(session) = self.table.session_mut(id) {
+            *place(session) = None;
+        }
+        self.outbox.response(call, &());
+    }
+
+    fn with_core<T>(
+        &self,
+        session: u64,
+        work: impl FnOnce(&Hypercore) -> Result<T, Error>,
+    ) -> Result<T, RpcError> {
+        work(&self.core(session)?).map_err(|error| core_error(&error))
+    }
+}
+
+fn parse_key(key: &[u8]) -> Result<Key, RpcError> {
+    let bytes: [u8; 32] = key.try_into().map_err(|_| {
+        RpcError::coded(code::INVALID, format!("Invalid key: a key has 32 bytes, this one has {}", key.len()))
+    })?;
+    Ok(Key::from(bytes))
+}
