@@ -1,0 +1,125 @@
+//! When it is certain that nobody has more: the end of an update, and of a get that does not want to wait.
+
+use std::time::{Duration, Instant};
+
+use hypercore::Error;
+use hypercore::core::Core;
+use hypercore::demand::{Demand, DemandId};
+
+use crate::peer::Peer;
+use crate::replicator::Replicator;
+
+/// Peers that an update waits for (npm `hypercore` 11: `MAX_PEERS_UPGRADE`).
+const MAX_PEERS_UPGRADE: usize = 3;
+/// A peer that was asked which blocks it has answers in this time, or has none: JS says nothing when a segment is
+/// empty.
+const WANT_GRACE: Duration = Duration::from_millis(500);
+
+/// What a peer is to somebody who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hope {
+    /// It has it, or may have it soon.
+    Yes,
+    /// That is known at this time at the latest.
+    Until(Instant),
+    No,
+}
+
+impl Replicator {
+    /// Ends updates when the first peers have nothing newer (`_checkUpgradeIfAvailable`).
+    pub(crate) fn settle_upgrades(&mut self, core: &Core, demand: &mut Demand, now: Instant) {
+        self.recheck_at = None;
+        if self.wishes.upgrades.is_empty() || self.waits_for_first_peers(demand) {
+            return;
+        }
+        let mut recheck = None;
+        for peer in self.peers.values().filter(|peer| peer.is_active()).take(MAX_PEERS_UPGRADE) {
+            match self.upgrade_hope(peer, core, now) {
+                Hope::Yes => return,
+                Hope::Until(at) => recheck = earlier(recheck, at),
+                Hope::No => {}
+            }
+        }
+        self.recheck_at = recheck;
+        if recheck.is_some() || self.reorgs.is_busy() || self.upgrading.is_some() {
+            return;
+        }
+        let ids: Vec<DemandId> = self.wishes.upgrades.keys().copied().collect();
+        for id in ids {
+            demand.resolve_upgrade(id, false);
+        }
+    }
+
+    fn waits_for_first_peers(&self, demand: &Demand) -> bool {
+        let finding = self.finding_peers || demand.is_finding_peers();
+        self.opening > 0 && self.peers.len() < MAX_PEERS_UPGRADE || !self.had_peers && finding
+    }
+
+    fn upgrade_hope(&self, peer: &Peer, core: &Core, now: Instant) -> Hope {
+        if !peer.synced {
+            return until(peer.opened + self.options.patience, now);
+        }
+        if peer.remote.fork > core.fork() && self.options.allow_fork && peer.remote.length > 0 {
+            return Hope::Yes;
+        }
+        if peer.remote.fork != core.fork() || peer.remote.length <= core.length() {
+            return Hope::No;
+        }
+        if peer.acked != core.length() || peer.remote.can_upgrade { Hope::Yes } else { Hope::No }
+    }
+
+    /// Ends gets that do not want to wait for a peer that may come one day.
+    pub(crate) fn settle_if_available(&mut self, core: &Core, demand: &mut Demand, now: Instant) {
+        if self.wishes.if_available.is_empty() || self.waits_for_first_peers(demand) {
+            return;
+        }
+        let mut recheck = self.recheck_at;
+        let mut gone = Vec::new();
+        'wants: for (index, id) in &self.wishes.if_available {
+            let mut unknown = None;
+            for peer in self.peers.values().filter(|peer| peer.is_active()) {
+                match self.block_hope(peer, *index, core, now) {
+                    Hope::Yes => continue 'wants,
+                    Hope::Until(at) => unknown = earlier(unknown, at),
+                    Hope::No => {}
+                }
+            }
+            match unknown {
+                Some(at) => recheck = earlier(recheck, at),
+                None => gone.push((*index, *id)),
+            }
+        }
+        self.recheck_at = recheck;
+        for (index, id) in gone {
+            demand.fail(id, Error::NotAvailable(index));
+        }
+    }
+
+    fn block_hope(&self, peer: &Peer, index: u64, core: &Core, now: Instant) -> Hope {
+        if !peer.synced {
+            return until(peer.opened + self.options.patience, now);
+        }
+        if peer.remote.fork > core.fork() && self.options.allow_fork && peer.remote.length > index {
+            return Hope::Yes;
+        }
+        if peer.remote.fork != core.fork() || peer.remote.length <= index || !peer.remote.uploading {
+            return Hope::No;
+        }
+        if peer.blocks.get(index) {
+            return Hope::Yes;
+        }
+        match peer.asked.filter(|_| peer.local_wants.has(index)) {
+            Some(asked) => until(asked + WANT_GRACE, now),
+            None if peer.blocks.contiguous_length() >= peer.remote.length => Hope::No,
+            None => until(peer.opened + self.options.patience, now),
+        }
+    }
+}
+
+fn until(at: Instant, now: Instant) -> Hope {
+    if at > now { Hope::Until(at) } else { Hope::No }
+}
+
+fn earlier(one: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(one.map_or(other, |one| one.min(other)))
+}

@@ -1,0 +1,179 @@
+//! What local users wait for, arranged so that the next request for a peer is found quickly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hypercore::demand::{Change, Demand, DemandId, DownloadRange, Want};
+
+/// Priorities that are told apart (npm `hypercore` 11: normal, high, very high).
+pub(crate) const PRIORITIES: usize = 3;
+
+/// A mirror of [`Demand`].
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    /// Single blocks: how many wait, and the highest priority that was given.
+    blocks: BTreeMap<u64, (u32, usize)>,
+    /// Single blocks that nobody was asked for yet, by priority.
+    queued: [BTreeSet<u64>; PRIORITIES],
+    pub(crate) ranges: Vec<RangeWish>,
+    pub(crate) seeks: Vec<SeekWish>,
+    pub(crate) upgrades: BTreeMap<DemandId, (u64, u64)>,
+    /// Single blocks whose owners do not want to wait for a peer that may come one day.
+    pub(crate) if_available: BTreeSet<(u64, DemandId)>,
+}
+
+/// A range to download.
+#[derive(Debug)]
+pub(crate) struct RangeWish {
+    pub(crate) id: DemandId,
+    pub(crate) range: DownloadRange,
+}
+
+/// A byte offset to find.
+#[derive(Debug)]
+pub(crate) struct SeekWish {
+    pub(crate) id: DemandId,
+    pub(crate) bytes: u64,
+    pub(crate) padding: u64,
+    pub(crate) in_flight: bool,
+    /// Requests sent for it; a seek that gets nowhere is given a rest.
+    pub(crate) attempts: u32,
+}
+
+impl Wishes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.ranges.is_empty() && self.seeks.is_empty() && self.upgrades.is_empty()
+    }
+
+    /// Takes over what changed. Returns whether there is anything new, and the blocks nobody waits for any more.
+    pub(crate) fn follow(&mut self, demand: &mut Demand, mut in_flight: impl FnMut(u64) -> bool) -> Followed {
+        let mut followed = Followed::default();
+        let changes = demand.take_changes();
+        if changes.resync {
+            let before = std::mem::take(self);
+            for (id, _) in demand.iter() {
+                self.add(id, demand, &mut in_flight);
+            }
+            followed.added = !self.is_empty();
+            followed.given_up =
+                before.blocks.into_keys().filter(|index| !self.blocks.contains_key(index)).collect();
+            return followed;
+        }
+        for change in changes.list {
+            match change {
+                Change::Added(id) => {
+                    self.add(id, demand, &mut in_flight);
+                    followed.added = true;
+                }
+                Change::Removed(id, want) => self.remove(id, &want, &mut followed.given_up),
+            }
+        }
+        followed
+    }
+
+    fn add(&mut self, id: DemandId, demand: &Demand, in_flight: &mut impl FnMut(u64) -> bool) {
+        let Some(entry) = demand.entry(id) else { return };
+        match &entry.want {
+            Want::Block { index } => {
+                let priority = usize::from(entry.options.priority).clamp(1, PRIORITIES - 1);
+                let (count, highest) = self.blocks.entry(*index).or_default();
+                *count += 1;
+                if !in_flight(*index) {
+                    for queue in &mut self.queued {
+                        queue.remove(index);
+                    }
+                    if let Some(queue) = self.queued.get_mut(priority.max(*highest)) {
+                        queue.insert(*index);
+                    }
+                }
+                *highest = priority.max(*highest);
+                if entry.options.if_available {
+                    self.if_available.insert((*index, id));
+                }
+            }
+            Want::Range(range) => self.ranges.push(RangeWish { id, range: range.clone() }),
+            Want::Seek { bytes, padding } => {
+                let (bytes, padding) = (*bytes, *padding);
+                self.seeks.push(SeekWish { id, bytes, padding, in_flight: false, attempts: 0 });
+            }
+            Want::Upgrade { length, fork } => {
+                self.upgrades.insert(id, (*length, *fork));
+            }
+        }
+    }
+
+    fn remove(&mut self, id: DemandId, want: &Want, given_up: &mut Vec<u64>) {
+        match want {
+            Want::Block { index } => {
+                self.if_available.remove(&(*index, id));
+                // Added and removed between two looks: it was never here.
+                let Some((count, _)) = self.blocks.get_mut(index) else { return };
+                *count -= 1;
+                if *count == 0 {
+                    self.blocks.remove(index);
+                    for queue in &mut self.queued {
+                        queue.remove(index);
+                    }
+                    given_up.push(*index);
+                }
+            }
+            Want::Range(_) => self.ranges.retain(|range| range.id != id),
+            Want::Seek { .. } => self.seeks.retain(|seek| seek.id != id),
+            Want::Upgrade { .. } => {
+                self.upgrades.remove(&id);
+            }
+        }
+    }
+
+    /// The next single block of this priority, from `from` on, that nobody was asked for.
+    pub(crate) fn next_queued(&self, priority: usize, from: u64) -> Option<u64> {
+        self.queued.get(priority)?.range(from..).next().copied()
+    }
+
+    /// A peer is being asked for a block.
+    pub(crate) fn dequeue(&mut self, index: u64) {
+        if self.blocks.contains_key(&index) {
+            for queue in &mut self.queued {
+                queue.remove(&index);
+            }
+        }
+    }
+
+    /// A request for a block came to nothing.
+    pub(crate) fn requeue(&mut self, index: u64) {
+        if let Some((_, priority)) = self.blocks.get(&index)
+            && let Some(queue) = self.queued.get_mut(*priority)
+        {
+            queue.insert(index);
+        }
+    }
+
+    /// The priority of a block as a peer is told it.
+    pub(crate) fn priority(&self, index: u64) -> u64 {
+        self.blocks.get(&index).map_or(0, |(_, priority)| *priority as u64)
+    }
+
+    /// Whether anybody waits for this very block.
+    pub(crate) fn wants_block(&self, index: u64) -> bool {
+        self.blocks.contains_key(&index)
+    }
+
+    /// Whether any range includes a block.
+    pub(crate) fn in_range(&self, index: u64) -> bool {
+        self.ranges.iter().any(|wish| match &wish.range.blocks {
+            Some(blocks) => blocks.binary_search(&index).is_ok(),
+            None => index >= wish.range.start && wish.range.end.is_none_or(|end| index < end),
+        })
+    }
+
+    pub(crate) fn seek_mut(&mut self, id: DemandId) -> Option<&mut SeekWish> {
+        self.seeks.iter_mut().find(|seek| seek.id == id)
+    }
+}
+
+/// What became of a look at [`Demand`].
+#[derive(Debug, Default)]
+pub(crate) struct Followed {
+    pub(crate) added: bool,
+    /// Blocks that nobody waits for by themselves any more.
+    pub(crate) given_up: Vec<u64>,
+}
