@@ -103,11 +103,6 @@ impl<'a> Stage<'a> {
         Ok(cleared)
     }
 
-    /// The contiguous length as it will be.
-    pub(crate) fn contiguous_length(&self) -> u64 {
-        self.contiguous
-    }
-
     /// The finished change.
     pub(crate) fn finish(self) -> Change {
         Change {

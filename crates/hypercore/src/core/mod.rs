@@ -195,7 +195,7 @@ impl Core {
 
     /// Hash over the tree as it was at a smaller length.
     pub fn tree_hash_at(&self, length: u64) -> Result<[u8; 32], Error> {
-        self.check_bound("tree hash", length, self.head.length)?;
+        self.check_below("tree hash", length, self.head.length.saturating_add(1))?;
         Ok(crate::crypto::tree_hash(&TreeHead::roots_at(&self.store, length)?))
     }
 
@@ -281,7 +281,7 @@ impl Core {
 
     /// Offset and size of a block, in bytes.
     pub fn byte_range(&self, index: u64) -> Result<(u64, u64), Error> {
-        self.check_bound("byte range", index, self.length().saturating_sub(1))?;
+        self.check_below("byte range", index, self.head.length)?;
         Ok(tree::byte_range(&self.head, &self.store, index.saturating_mul(2))?)
     }
 
@@ -358,8 +358,8 @@ impl Core {
         if self.frozen { Err(Error::Frozen(self.key)) } else { Ok(()) }
     }
 
-    fn check_bound(&self, what: &'static str, index: u64, limit: u64) -> Result<(), Error> {
-        if index > limit || (index == limit && self.head.length == 0 && limit != 0) {
+    fn check_below(&self, what: &'static str, index: u64, limit: u64) -> Result<(), Error> {
+        if index >= limit {
             return Err(Error::OutOfBounds { what, index, length: self.head.length });
         }
         Ok(())
