@@ -2,11 +2,44 @@
 //!
 //! [`Storage`] is the seam: everything above speaks only to this trait, so that tests can break any single
 //! operation. Two implementations exist, a folder that Node can share (feature `rocksdb`) and memory.
+//!
+//! On the map stand the records of npm `hypercore-storage` 3: [`Database`] is the store of many cores (head,
+//! names, pointers), [`CoreStore`] the records of one of them, [`CoreBatch`] a change to it that is committed
+//! as a whole. `docs/storage.md` draws the format.
+
+mod batch;
+mod core_store;
+mod database;
+#[cfg(feature = "rocksdb")]
+mod device_lock;
+mod keys;
+mod memory;
+mod open_error;
+mod records;
+#[cfg(feature = "rocksdb")]
+mod folder;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use bytes::Bytes;
+
+pub use batch::{Batch, Operation};
+pub use core_store::{CoreBatch, CoreRecords, CoreStore, CoreView, PAGE_BYTES};
+pub use database::{CreateCore, Database};
+#[cfg(feature = "rocksdb")]
+pub use folder::{FolderOptions, FsyncPolicy};
+pub use memory::MemoryStorage;
+pub use open_error::OpenError;
+pub use records::{
+    Alias, Auth, CorePointers, Dependency, Group, Head, Hints, NamedSession, STORE_VERSION, StoreHead,
+    StoredKeyPair,
+};
+#[cfg(feature = "rocksdb")]
+pub use rocks::RocksStorage;
 
 /// Why storage could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -28,59 +61,24 @@ pub enum StorageError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A record cannot be written, as the form on disk has limits.
+    #[error("the {record} cannot be stored: {reason}")]
+    Unstorable {
+        /// Which record.
+        record: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The storage was opened for reading only.
+    #[error("the storage was opened read-only; open it for writing to change it")]
+    ReadOnly,
     /// The storage was closed.
     #[error("the storage is closed")]
     Closed,
 }
 
-/// Puts, deletes and range deletes that take effect together or not at all, in the order given.
-#[derive(Debug, Default, Clone)]
-pub struct Batch {
-    operations: Vec<Operation>,
-}
-
-/// One step of a [`Batch`].
-#[derive(Debug, Clone)]
-pub enum Operation {
-    /// Set a value.
-    Put(Bytes, Bytes),
-    /// Remove a key, if it is there.
-    Delete(Bytes),
-    /// Remove every key in `start..end`.
-    DeleteRange(Bytes, Bytes),
-}
-
-impl Batch {
-    /// An empty batch.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets `key` to `value`.
-    pub fn put(&mut self, key: Bytes, value: Bytes) {
-        self.operations.push(Operation::Put(key, value));
-    }
-
-    /// Removes `key`.
-    pub fn delete(&mut self, key: Bytes) {
-        self.operations.push(Operation::Delete(key));
-    }
-
-    /// Removes all of `start..end`.
-    pub fn delete_range(&mut self, start: Bytes, end: Bytes) {
-        self.operations.push(Operation::DeleteRange(start, end));
-    }
-
-    /// The steps so far.
-    pub fn operations(&self) -> &[Operation] {
-        &self.operations
-    }
-
-    /// True when there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
-    }
-}
+/// What [`Read::scan`] shows an entry to: key and value.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 /// Reading an ordered map of bytes.
 pub trait Read: Send + Sync + Debug {
@@ -88,31 +86,35 @@ pub trait Read: Send + Sync + Debug {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError>;
 
     /// The values of `keys`, in their order.
-    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StorageError> {
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StorageError> {
         keys.iter().map(|key| self.get(key)).collect()
     }
 
     /// Shows the entries of `start..end` to `visit`, in key order (or backwards), until it breaks.
-    fn scan(
-        &self,
-        start: &[u8],
-        end: &[u8],
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError>;
+    fn scan(&self, start: &[u8], end: &[u8], reverse: bool, visit: &mut Visitor<'_>)
+    -> Result<(), StorageError>;
 }
 
-/// An ordered map of bytes with atomic batches.
+/// An ordered map of bytes with atomic batches. May be used from any thread.
 pub trait Storage: Read {
     /// Applies a batch: all of it or, on error, nothing. When it returns, the batch survives the death of the
     /// process; whether it survives loss of power depends on the fsync policy the storage was opened with.
-    fn commit(&self, batch: Batch) -> Result<(), StorageError>;
+    fn commit(&self, batch: &Batch) -> Result<(), StorageError>;
 
-    /// A view of this moment that later commits do not change.
-    fn snapshot(&self) -> Result<Box<dyn Read>, StorageError>;
+    /// Shows a view of this moment, that commits made meanwhile do not change, to `read`. Must not commit from
+    /// within `read`.
+    fn with_snapshot(&self, read: &mut dyn FnMut(&dyn Read)) -> Result<(), StorageError>;
 
     /// Makes everything committed survive loss of power.
-    fn flush(&self) -> Result<(), StorageError>;
+    fn sync(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Does what the passing of time demands (the `Interval` fsync policy) and says when to be called again;
+    /// `None`: only after the next commit.
+    fn tick(&self, _now: Instant) -> Result<Option<Instant>, StorageError> {
+        Ok(None)
+    }
 
     /// Gives space of removed ranges back to the file system, as far as the engine can.
     fn compact(&self, _start: &[u8], _end: &[u8]) -> Result<(), StorageError> {

@@ -1,0 +1,285 @@
+//! RocksDB with the options of npm `hypercore-storage` 3, so that Node opens what is written here.
+//!
+//! What makes a folder unreadable for Node is compression, another column family, comparator or merge operator;
+//! none of them is used. How large buffers and caches are does not show in the files.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, BlockBasedTablePinningTier, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, DBRecoveryMode, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use super::folder::FsyncPolicy;
+use super::{Batch, Operation, Read, Storage, StorageError, Visitor};
+
+/// The column family that holds everything; `default` is empty.
+const COLUMN_FAMILY: &str = "corestore";
+
+/// Values from this size on go to blob files, so that compactions do not copy them.
+const MIN_BLOB_SIZE: u64 = 4096;
+
+/// A RocksDB database.
+pub struct RocksStorage {
+    db: DB,
+    cache: Cache,
+    write_options: WriteOptions,
+    fsync: FsyncPolicy,
+    unsynced: Mutex<Unsynced>,
+}
+
+/// When the next flush to disk is due (policy `Interval`).
+#[derive(Debug, Default)]
+struct Unsynced {
+    commits: bool,
+    since: Option<Instant>,
+}
+
+impl std::fmt::Debug for RocksStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RocksStorage").field("path", &self.db.path()).field("fsync", &self.fsync).finish()
+    }
+}
+
+/// How much memory the engine may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Memory {
+    /// Cache of blocks, indexes and filters.
+    pub(super) cache: usize,
+    /// Commits that are only in the log and in memory.
+    pub(super) write_buffer: usize,
+}
+
+impl RocksStorage {
+    /// Opens or makes the database in `path`, a folder of its own.
+    pub(super) fn open(path: &Path, memory: Memory, fsync: FsyncPolicy) -> Result<Self, rocksdb::Error> {
+        let cache = Cache::new_lru_cache(memory.cache);
+        let families = [
+            ColumnFamilyDescriptor::new("default", family_options(&cache, memory)),
+            ColumnFamilyDescriptor::new(COLUMN_FAMILY, family_options(&cache, memory)),
+        ];
+        let db = DB::open_cf_descriptors(&database_options(), path, families)?;
+        let mut write_options = WriteOptions::default();
+        write_options.set_sync(fsync == FsyncPolicy::EveryCommit);
+        Ok(Self { db, cache, write_options, fsync, unsynced: Mutex::default() })
+    }
+
+    /// Bytes of memory in use: write buffers, tables, cache.
+    pub fn memory_usage(&self) -> usize {
+        let property = |name: &str| {
+            let value =
+                self.family().ok().and_then(|family| self.db.property_int_value_cf(family, name).ok());
+            value.flatten().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default()
+        };
+        property("rocksdb.cur-size-all-mem-tables")
+            + property("rocksdb.estimate-table-readers-mem")
+            + self.cache.get_usage()
+    }
+
+    fn family(&self) -> Result<&ColumnFamily, StorageError> {
+        self.db.cf_handle(COLUMN_FAMILY).ok_or(StorageError::Closed)
+    }
+
+    fn walk(
+        &self,
+        mut options: ReadOptions,
+        (start, end): (&[u8], &[u8]),
+        reverse: bool,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StorageError> {
+        if start >= end {
+            return Ok(());
+        }
+        options.set_iterate_lower_bound(start);
+        options.set_iterate_upper_bound(end);
+        let mut entries = self.db.raw_iterator_cf_opt(self.family()?, options);
+        if reverse {
+            entries.seek_to_last()
+        } else {
+            entries.seek_to_first()
+        }
+        while let Some((key, value)) = entries.item() {
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+            if reverse { entries.prev() } else { entries.next() }
+        }
+        entries.status().map_err(|error| failed("read", &error))
+    }
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_bytes_per_sync(1024 * 1024);
+    options.set_max_background_jobs(2);
+    // Files beyond this number are opened when they are read.
+    options.set_max_open_files(256);
+    options.set_max_file_opening_threads(1);
+    // The engine's own log and statistics: a few small files, no periodic work.
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1024 * 1024);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
+
+fn family_options(cache: &Cache, memory: Memory) -> Options {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_size(8192);
+    tables.set_format_version(6);
+    tables.set_bloom_filter(10.0, false);
+    tables.set_block_cache(cache);
+    // Indexes and filters count against the cache and can leave it, so that memory is bounded at any size.
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_cache_index_and_filter_blocks_with_high_priority(true);
+    tables.set_unpartitioned_pinning_tier(BlockBasedTablePinningTier::None);
+
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&tables);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_write_buffer_size(memory.write_buffer);
+    options.set_max_write_buffer_number(2);
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(MIN_BLOB_SIZE);
+    options.set_blob_file_size(256 * 1024 * 1024);
+    options.set_blob_compression_type(DBCompressionType::None);
+    options.set_enable_blob_gc(true);
+    options.set_blob_gc_age_cutoff(0.25);
+    options.set_blob_gc_force_threshold(1.0);
+    options
+}
+
+fn failed(operation: &'static str, error: &rocksdb::Error) -> StorageError {
+    let text = error.to_string();
+    let reason = if text.contains("No space left") {
+        format!("the disk is full ({text}); free some space, then try again")
+    } else {
+        text
+    };
+    StorageError::Io { operation, reason }
+}
+
+impl Read for RocksStorage {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let value = self.db.get_cf(self.family()?, key).map_err(|error| failed("read", &error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        if let [key] = keys {
+            return Ok(vec![self.get(key)?]);
+        }
+        self.db
+            .batched_multi_get_cf(self.family()?, keys, false)
+            .into_iter()
+            .map(|value| match value {
+                Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
+                Err(error) => Err(failed("read", &error)),
+            })
+            .collect()
+    }
+
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.walk(ReadOptions::default(), (start, end), reverse, visit)
+    }
+}
+
+impl Storage for RocksStorage {
+    fn commit(&self, batch: &Batch) -> Result<(), StorageError> {
+        let family = self.family()?;
+        let mut write = WriteBatch::with_capacity_bytes(batch.size_hint());
+        for operation in batch.operations() {
+            match operation {
+                Operation::Put(key, value) => write.put_cf(family, key, value),
+                Operation::Delete(key) => write.delete_cf(family, key),
+                Operation::DeleteRange(start, end) => write.delete_range_cf(family, start, end),
+            }
+        }
+        self.db.write_opt(write, &self.write_options).map_err(|error| failed("write", &error))?;
+        if matches!(self.fsync, FsyncPolicy::Interval(_)) {
+            self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).commits = true;
+        }
+        Ok(())
+    }
+
+    fn with_snapshot(&self, read: &mut dyn FnMut(&dyn Read)) -> Result<(), StorageError> {
+        let snapshot = self.db.snapshot();
+        read(&Moment { storage: self, snapshot: &snapshot });
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        // What is committed meanwhile counts as not synced.
+        *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner) = Unsynced::default();
+        self.db.flush_wal(true).map_err(|error| failed("flush to disk", &error))
+    }
+
+    fn tick(&self, now: Instant) -> Result<Option<Instant>, StorageError> {
+        let FsyncPolicy::Interval(interval) = self.fsync else {
+            return Ok(None);
+        };
+        let since = {
+            let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+            if !unsynced.commits {
+                return Ok(None);
+            }
+            *unsynced.since.get_or_insert(now)
+        };
+        let due = since + interval.max(Duration::from_millis(1));
+        if now < due {
+            return Ok(Some(due));
+        }
+        self.sync()?;
+        Ok(None)
+    }
+
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
+        self.db.compact_range_cf(self.family()?, Some(start), Some(end));
+        Ok(())
+    }
+}
+
+/// The database at one moment.
+struct Moment<'a> {
+    storage: &'a RocksStorage,
+    snapshot: &'a rocksdb::Snapshot<'a>,
+}
+
+impl std::fmt::Debug for Moment<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Moment").field("storage", self.storage).finish()
+    }
+}
+
+impl Read for Moment<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let value =
+            self.snapshot.get_cf(self.storage.family()?, key).map_err(|error| failed("read", &error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StorageError> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(self.snapshot);
+        self.storage.walk(options, (start, end), reverse, visit)
+    }
+}
