@@ -181,3 +181,62 @@ pub fn left_span(index: u64) -> u64 {
 pub fn right_span(index: u64) -> u64 {
     Position::new(index).right_span()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_indexes_are_where_the_picture_shows_them() {
+        assert_eq!([0, 2, 1, 4, 5, 3].map(depth), [0, 0, 1, 0, 1, 2]);
+        assert_eq!([0, 2, 1, 5, 4].map(parent), [1, 1, 3, 3, 5]);
+        assert_eq!([0, 2, 1, 5, 4].map(sibling), [2, 0, 5, 1, 6]);
+        assert_eq!((left_span(3), right_span(3)), (0, 6));
+        assert_eq!(full_roots(2 * 7).collect::<Vec<_>>(), [3, 9, 12]);
+        assert_eq!(full_roots(0).count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn full_roots_cover_every_block_once(length in 0..=MAX_LENGTH) {
+            let mut end = 0;
+            let mut leaves = u64::MAX;
+            for root in full_roots(2 * length).positions() {
+                prop_assert_eq!(root.first_block(), end);
+                prop_assert!(root.leaves() < leaves);
+                (end, leaves) = (root.end_block(), root.leaves());
+            }
+            prop_assert_eq!(end, length);
+        }
+
+        #[test]
+        fn steps_up_and_down_undo_each_other(index in 0..=MAX_INTEGER) {
+            let position = Position::new(index);
+            prop_assert_eq!(position.index(), index);
+            let parent = position.parent();
+            let child = if position.is_left() { parent.left_child() } else { parent.right_child() };
+            prop_assert_eq!(child, position);
+            prop_assert_eq!(position.sibling().parent(), parent);
+            prop_assert_eq!(position.sibling().sibling(), position);
+            prop_assert!(parent.contains(index) && parent.contains(position.sibling().index()));
+            prop_assert!(!position.contains(position.sibling().index()));
+            prop_assert_eq!(position.leaves(), position.end_block() - position.first_block());
+        }
+
+        #[test]
+        fn no_index_is_too_wild(index in any::<u64>(), other in any::<u64>()) {
+            let mut position = Position::new(index);
+            for _ in 0..100 {
+                let _ = (position.index(), position.sibling().index(), position.contains(other));
+                let _ = (position.left_span(), position.right_span(), position.end_block());
+                position = position.parent();
+            }
+            for _ in 0..100 {
+                position = if other & 1 == 0 { position.left_child() } else { position.right_child() };
+                let _ = position.index();
+            }
+            prop_assert!(full_roots(index).count() <= 64);
+        }
+    }
+}

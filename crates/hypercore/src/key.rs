@@ -203,3 +203,56 @@ fn parse_z32(id: &str) -> Result<[u8; 32], ParseKeyError> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_are_read_from_every_form_that_is_in_use() {
+        let key = Key::from([0xab; 32]);
+        for text in [
+            key.to_hex(),
+            key.to_hex().to_uppercase(),
+            key.to_z32(),
+            format!("hypercore://{key}"),
+            format!("pear://{}/some/path", key.to_z32()),
+            format!("  {key}\n"),
+        ] {
+            assert_eq!(text.parse(), Ok(key), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_gets_a_sentence_that_helps() {
+        let of = |text: &str| text.parse::<Key>().unwrap_err();
+        assert_eq!(of("abc"), ParseKeyError::Length { length: 3 });
+        assert_eq!(of(""), ParseKeyError::Length { length: 0 });
+        let alphabet = "hexadecimal";
+        assert_eq!(of(&"g".repeat(64)), ParseKeyError::Character { character: 'g', position: 0, alphabet });
+        let alphabet = "z-base-32";
+        let typo = format!("{}l{}", "y".repeat(20), "y".repeat(31));
+        assert_eq!(of(&typo), ParseKeyError::Character { character: 'l', position: 20, alphabet });
+        assert_eq!(of(&format!("{}b", "y".repeat(51))), ParseKeyError::Trailing);
+        assert_eq!(
+            of(&"\u{e4}".repeat(52)).to_string(),
+            "'\u{e4}' at position 0 is not a z-base-32 character"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn names_round_trip(bytes in any::<[u8; 32]>()) {
+            let key = Key::from(bytes);
+            prop_assert_eq!(key.to_z32().parse(), Ok(key));
+            prop_assert_eq!(key.to_hex().parse(), Ok(key));
+            prop_assert_eq!(key.to_string(), key.to_hex());
+        }
+
+        #[test]
+        fn any_text_is_a_key_or_an_error(text in "\\PC{0,70}") {
+            let _ = text.parse::<Key>();
+        }
+    }
+}

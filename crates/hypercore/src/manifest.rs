@@ -340,3 +340,88 @@ fn check_limit(what: &'static str, size: usize, limit: usize) -> Result<(), Deco
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn signers() -> impl Strategy<Value = Vec<Signer>> {
+        let signer = any::<([u8; 32], [u8; 32])>()
+            .prop_map(|(namespace, public_key)| Signer { namespace, ..Signer::new(public_key) });
+        proptest::collection::vec(signer, 0..5)
+    }
+
+    prop_compose! {
+        fn manifests()(
+            version in 1u64..=Manifest::MAX_VERSION,
+            allow_patch in any::<bool>(),
+            quorum in 0u64..300,
+            signers in signers(),
+            prologue in proptest::option::of((any::<[u8; 32]>(), 0u64..1 << 53)),
+            linked in proptest::option::of(proptest::collection::vec(any::<[u8; 32]>(), 0..4)),
+            user_data in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..300)),
+        ) -> Manifest {
+            Manifest {
+                version,
+                hash: HashAlgorithm::Blake2b,
+                allow_patch,
+                quorum,
+                signers,
+                prologue: prologue.map(|(hash, length)| Prologue { hash, length }),
+                linked: linked.map(|keys| keys.into_iter().map(Key::from).collect()),
+                user_data: user_data.map(Bytes::from),
+            }
+        }
+    }
+
+    #[test]
+    fn what_javascript_refuses_is_refused() {
+        let good = Manifest::default_signer([1; 32]);
+        assert_eq!(good.validate(), Ok(()));
+        let quorum = Manifest { quorum: 2, ..good.clone() };
+        assert_eq!(quorum.validate(), Err(ManifestError::Quorum { quorum: 2, signers: 1 }));
+        let user_data = Manifest { user_data: Some(Bytes::from_static(b"x")), ..good.clone() };
+        assert_eq!(user_data.validate(), Err(ManifestError::Field { field: "user data", version: 1 }));
+        let version = Manifest { version: 4, ..good };
+        assert_eq!(version.validate(), Err(ManifestError::Version { version: 4 }));
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused() {
+        let large = Bytes::from(vec![0; Manifest::MAX_USER_DATA + 1]);
+        let manifest = Manifest { version: 2, user_data: Some(large), ..Manifest::default_signer([1; 32]) };
+        assert!(matches!(manifest.validate(), Err(ManifestError::TooLarge { field: "user data", .. })));
+        assert!(matches!(Manifest::decode(manifest.encode()), Err(DecodeError::TooLarge { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn manifests_round_trip(manifest in manifests()) {
+            prop_assert_eq!(Manifest::decode(manifest.encode()).unwrap(), manifest);
+        }
+
+        #[test]
+        fn manifests_of_version_0_keep_what_that_version_has(manifest in manifests()) {
+            let manifest = Manifest { version: 0, ..manifest };
+            let decoded = Manifest::decode(manifest.encode()).unwrap();
+            prop_assert_eq!(decoded.encode(), manifest.encode());
+            prop_assert_eq!(decoded.key(), manifest.key());
+            prop_assert_eq!(&decoded.signers, &manifest.signers);
+        }
+
+        #[test]
+        fn garbage_is_a_manifest_or_an_error(
+            version in 0u8..5,
+            mut input in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..400),
+        ) {
+            if let Some(first) = input.first_mut() {
+                *first = version;
+            }
+            if let Ok(manifest) = Manifest::decode(input.into()) {
+                let _ = (manifest.validate(), manifest.key());
+                prop_assert_eq!(Manifest::decode(manifest.encode()).unwrap().key(), manifest.key());
+            }
+        }
+    }
+}

@@ -172,3 +172,58 @@ pub fn signable_length(lengths: &[u64], quorum: u64) -> u64 {
     let place = usize::try_from(quorum.max(1) - 1).unwrap_or(usize::MAX);
     sorted.get(place).copied().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn contributions()(
+            signer in 0u64..1 << 53,
+            signature in proptest::collection::vec(any::<u8>(), 64),
+            patch in 0u64..1 << 53,
+            nodes in proptest::collection::vec((0u64..20, 0u64..1 << 53, any::<[u8; 32]>()), 0..4),
+        ) -> PartialSignature {
+            let nodes = nodes.into_iter().map(|(index, size, hash)| Node { index, size, hash });
+            PartialSignature {
+                signer,
+                signature: signature.try_into().unwrap(),
+                patch,
+                nodes: nodes.collect(),
+            }
+        }
+    }
+
+    #[test]
+    fn the_quorum_decides_how_far_a_log_can_be_signed() {
+        assert_eq!(signable_length(&[5, 9, 7], 1), 9);
+        assert_eq!(signable_length(&[5, 9, 7], 2), 7);
+        assert_eq!(signable_length(&[5, 9, 7], 0), 9);
+        assert_eq!(signable_length(&[5, 9, 7], 4), 0);
+        assert_eq!(signable_length(&[], u64::MAX), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_put_together_comes_apart(inputs in proptest::collection::vec(contributions(), 0..5)) {
+            let parts = |inflated: &MultiSignature| -> Vec<_> {
+                inflated.proofs.iter().map(|proof| (proof.signer, proof.signature)).collect()
+            };
+            let expected: Vec<_> = inputs.iter().map(|input| (input.signer, input.signature)).collect();
+            let inflated = inflate(assemble(&inputs)).unwrap();
+            prop_assert_eq!(parts(&inflated), expected.clone());
+            let inflated = inflate_v0(assemble_v0(&inputs)).unwrap();
+            prop_assert_eq!(parts(&inflated), expected);
+            for (input, proof) in inputs.iter().zip(&inflated.proofs) {
+                prop_assert_eq!(proof.patch, if input.nodes.is_empty() { 0 } else { input.patch });
+            }
+        }
+
+        #[test]
+        fn garbage_is_a_signature_or_an_error(input in proptest::collection::vec(prop_oneof![0u8..3, any::<u8>()], 0..400)) {
+            let _ = inflate(Bytes::from(input.clone()));
+            let _ = inflate_v0(Bytes::from(input));
+        }
+    }
+}

@@ -194,8 +194,8 @@ impl TreeBatch {
         if self.ancestors > 0 {
             // Parents over the last block that stays and the first that goes; those right of the cut are in the range.
             let mut position = Position::leaf(self.ancestors - 1);
-            while position.index() < cut {
-                if position.contains(cut) {
+            while position.offset() > 0 || position.index() < cut {
+                if position.contains(cut) && position.index() < cut {
                     parents.push(position.index());
                 }
                 position = position.parent();

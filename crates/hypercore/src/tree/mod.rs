@@ -13,6 +13,8 @@ mod path;
 mod prove;
 mod reorg;
 mod source;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 mod verify;
 
@@ -28,4 +30,4 @@ pub use prove::{prove, prove_many};
 pub use reorg::{Reorg, ReorgWant};
 pub use source::{CachedNodes, MemoryNodes, NodeSource};
 pub(crate) use upgrade::extended;
-pub use verify::{Verified, verify, verify_fully_remote};
+pub use verify::{Verified, same_roots, verify, verify_fully_remote};

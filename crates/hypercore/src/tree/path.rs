@@ -18,7 +18,7 @@ impl<'a> NodeQueue<'a> {
     }
 
     /// True when no node is left.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.computed.is_none() && self.nodes.len() == 0
     }
 

@@ -12,6 +12,8 @@ pub(super) struct Upgraded {
     /// Whether the node that another part of the proof led to is among the nodes of the upgrade. If so, it is as
     /// trustworthy as the signature.
     pub(super) used_computed: bool,
+    /// Whether nodes were left over.
+    pub(super) left_over: bool,
 }
 
 impl Upgraded {
@@ -59,7 +61,12 @@ pub(super) fn replay(
     growth.append_additional(&upgrade.additional_nodes)?;
     growth.head.fork = fork;
     growth.head.signature.clone_from(&upgrade.signature);
-    Ok(Upgraded { head: growth.head, nodes: growth.nodes, used_computed: queue.used_computed() })
+    Ok(Upgraded {
+        head: growth.head,
+        nodes: growth.nodes,
+        used_computed: queue.used_computed(),
+        left_over: !queue.is_empty(),
+    })
 }
 
 /// The tree that `head` becomes with the nodes of an upgrade; none when they do not fit.

@@ -120,5 +120,16 @@ pub fn verify_fully_remote(head: &TreeHead, proof: &Proof) -> Result<TreeHead, P
     if let Some(computed) = computed.filter(|_| !upgraded.used_computed) {
         return Err(ProofError::Checksum { index: computed.index });
     }
+    if upgraded.left_over {
+        // The nodes are compared with the local roots: nothing may be among them that nobody signed.
+        return Err(ProofError::Malformed { reason: "its upgrade has nodes to spare" });
+    }
     Ok(upgraded.head)
+}
+
+/// True when both lists of roots are those of the same blocks. Sizes are left out: a hash commits to the bytes below
+/// it, whereas the sizes of two siblings in a proof can be bent against each other without any hash telling, so that a
+/// difference in sizes alone proves nothing against the signer.
+pub fn same_roots(a: &[Node], b: &[Node]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a.index, a.hash) == (b.index, b.hash))
 }
