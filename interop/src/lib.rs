@@ -25,11 +25,13 @@
 
 #![forbid(unsafe_code)]
 
+mod convert;
 mod node;
 pub mod pattern;
 mod peer;
 mod relay;
 
+pub use convert::{hex, key, manifest_json};
 pub use node::Node;
 pub use peer::{DEADLINE, Peer, PeerError, within};
 pub use relay::Relay;

@@ -1,7 +1,7 @@
 //! The harness proven on itself: two npm peers that replicate with each other, so that what fails against the Rust crates
 //! is theirs.
 
-use interop::{Node, Relay, json, pattern};
+use interop::{Node, Relay, hex, json, pattern};
 
 const COUNT: u64 = 500;
 const SIZE: usize = 100;
@@ -121,7 +121,7 @@ async fn a_core_with_several_signers_replicates() {
             ] }),
         )
         .await;
-    let blocks: Vec<String> = (0..5).map(|index| hex(&pattern::block(index, SIZE, 0))).collect();
+    let blocks: Vec<String> = (0..5).map(|index| hex(pattern::block(index, SIZE, 0))).collect();
     let signature = &cosigned["signature"];
     writer.ask("append", json!({ "core": "both", "blocks": blocks, "signature": signature })).await;
 
@@ -153,8 +153,4 @@ async fn the_node_client_works_on_the_node_daemon() {
     assert_eq!(client.event("wait").await["seq"], 5);
     client.close().await;
     server.close().await;
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
