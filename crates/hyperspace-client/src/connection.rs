@@ -5,7 +5,7 @@
 //! wake-up, which costs more than the call.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -109,21 +109,17 @@ impl Connection {
         M: Message,
         R: Required,
     {
-        decode_answer(self.call_raw(method, |outbox, id| outbox.request(method, id, message)).await?)
+        decode_answer(self.call_raw(|outbox, id| outbox.request(method, id, message)).await?)
     }
 
     /// Calls a method whose answer says nothing.
     pub(crate) async fn call_void<M: Message>(&self, method: Method, message: &M) -> Result<(), ClientError> {
-        self.call_raw(method, |outbox, id| outbox.request(method, id, message)).await?;
+        self.call_raw(|outbox, id| outbox.request(method, id, message)).await?;
         Ok(())
     }
 
     /// Calls with a frame that `write` puts into the outbox.
-    pub(crate) async fn call_raw(
-        &self,
-        _method: Method,
-        write: impl FnOnce(&mut Outbox, u64),
-    ) -> Result<Bytes, ClientError> {
+    pub(crate) async fn call_raw(&self, write: impl FnOnce(&mut Outbox, u64)) -> Result<Bytes, ClientError> {
         let (answer, _permit) = self.begin(write).await?;
         answer.await.unwrap_or_else(|_| Err(self.shared.lock().why_closed()))
     }
@@ -344,10 +340,15 @@ impl<R: AsyncRead + Unpin> Driver<R> {
         for (header, payload) in answers {
             // A caller that gave up has gone, but its number is free only now.
             let Some(call) = state.take_call(header.id) else {
-                return Err(ClientError::Protocol(format!("an answer to call {}, which was not made", header.id)));
+                return Err(ClientError::Protocol(format!(
+                    "an answer to call {}, which was not made",
+                    header.id
+                )));
             };
             let answer = match header.kind {
-                Kind::Error => Err(decode::<RpcError>(payload).map_or_else(|e| protocol(&e), ClientError::Rpc)),
+                Kind::Error => {
+                    Err(decode::<RpcError>(payload).map_or_else(|e| protocol(&e), ClientError::Rpc))
+                }
                 _ if payload.len() <= COPY_UP_TO => Ok(Bytes::copy_from_slice(&payload)),
                 _ => Ok(payload),
             };
@@ -373,13 +374,5 @@ pub(crate) fn decode_answer<R: Required>(payload: Bytes) -> Result<R, ClientErro
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
-    }
-}
-
-/// Anything that ends when it is awaited or dropped, used to make sure that futures stay `Send`.
-#[allow(dead_code)]
-fn assert_send(connection: &Connection) -> impl Future<Output = ()> + Send + '_ {
-    async move {
-        let _ = connection.call_void(Method::HyperspaceStatus, &()).await;
     }
 }

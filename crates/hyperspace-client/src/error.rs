@@ -13,7 +13,9 @@ pub enum ClientError {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// Nobody answers there.
-    #[error("no daemon answers on {endpoint} ({reason}); start one with `hyperspace-server`, or name another with -h")]
+    #[error(
+        "no daemon answers on {endpoint} ({reason}); start one with `hyperspace-server`, or name another with -h"
+    )]
     Connect {
         /// Where it was looked for.
         endpoint: String,

@@ -16,6 +16,8 @@ pub mod text {
     pub const SEEK_NOT_AVAILABLE: &str = "Seek not available from peers";
     /// A seek with `wait: false` whose answer is not here.
     pub const UNABLE_TO_SEEK: &str = "Unable to seek to this offset";
+    /// A seek with `wait: false` beyond the core's end.
+    pub const OUT_OF_BOUNDS: &str = "Out of bounds";
     /// A get that was cancelled.
     pub const REQUEST_CANCELLED: &str = "Request cancelled";
     /// A download that was cancelled.

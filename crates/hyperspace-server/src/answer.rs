@@ -34,7 +34,10 @@ pub(crate) fn unknown_method(service: u64, method: u64) -> RpcError {
 
 /// The method is in the schema, but not in this server.
 pub(crate) fn not_offered(method: Method) -> RpcError {
-    RpcError::coded(code::NOT_SUPPORTED, format!("{method} is not offered by this version of hyperspace-server"))
+    RpcError::coded(
+        code::NOT_SUPPORTED,
+        format!("{method} is not offered by this version of hyperspace-server"),
+    )
 }
 
 /// The method is one that servers send.

@@ -107,7 +107,18 @@ mod tests {
 
     #[test]
     fn h_is_the_host() {
-        let options = Options::parse_from(["x", "-h", "demo", "-s", "/a", "--connect", "a:1", "--connect", "b:2", "-vv"]);
+        let options = Options::parse_from([
+            "x",
+            "-h",
+            "demo",
+            "-s",
+            "/a",
+            "--connect",
+            "a:1",
+            "--connect",
+            "b:2",
+            "-vv",
+        ]);
         assert_eq!((options.host.as_deref(), options.connect.len(), options.verbose), (Some("demo"), 2, 2));
         assert_eq!(options.fsync, Fsync::Millis(1000));
         assert!(Options::try_parse_from(["x", "--memory-only", "-s", "/a"]).is_err());

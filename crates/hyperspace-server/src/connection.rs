@@ -155,7 +155,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 /// A connection that broke because the client is gone is a client that closed it.
 fn lost(error: io::Error) -> Gone {
     match error.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Gone::Closed,
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
+            Gone::Closed
+        }
         _ => Gone::Io(error),
     }
 }

@@ -65,7 +65,7 @@ pub enum ListenError {
 
 /// A UNIX socket that only its owner may use. It is removed when this is dropped.
 #[derive(Debug)]
-pub struct SocketListener {
+pub(crate) struct SocketListener {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode: what is removed at the end must still be what was made.
@@ -74,7 +74,7 @@ pub struct SocketListener {
 
 impl SocketListener {
     /// Takes the socket's name: a stale socket is replaced, a live one never.
-    pub async fn bind(path: &Path) -> Result<Self, ListenError> {
+    pub(crate) async fn bind(path: &Path) -> Result<Self, ListenError> {
         let fail = |error| ListenError::Socket { path: path.into(), error };
         Self::clear_the_way(path).await?;
         // Bound under a name of its own inside a folder that only we can enter, restricted there, and then moved:
@@ -93,13 +93,8 @@ impl SocketListener {
     }
 
     /// The next client.
-    pub async fn accept(&self) -> io::Result<UnixStream> {
+    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.listener.accept().await?.0)
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     fn bind_and_move(inner: &Path, path: &Path) -> io::Result<Self> {
@@ -135,7 +130,9 @@ impl SocketListener {
         }
         match fs::symlink_metadata(path) {
             // Still the one that was tried: another daemon may have put its own there meanwhile.
-            Ok(now) if (now.dev(), now.ino()) == (before.dev(), before.ino()) => fs::remove_file(path).map_err(fail),
+            Ok(now) if (now.dev(), now.ino()) == (before.dev(), before.ino()) => {
+                fs::remove_file(path).map_err(fail)
+            }
             _ => Ok(()),
         }
     }
@@ -165,7 +162,7 @@ fn private_folder(socket: &Path) -> io::Result<PathBuf> {
 }
 
 /// Listens for RPC clients on a TCP address of the loopback interface.
-pub async fn listen_loopback(address: &str) -> Result<TcpListener, ListenError> {
+pub(crate) async fn listen_loopback(address: &str) -> Result<TcpListener, ListenError> {
     let addresses = resolve(address).await?;
     if let Some(&address) = addresses.iter().find(|a| !is_loopback(a.ip())) {
         return Err(ListenError::NotLoopback { address });
@@ -174,7 +171,7 @@ pub async fn listen_loopback(address: &str) -> Result<TcpListener, ListenError> 
 }
 
 /// Listens for peers on any TCP address: they have to pass a Noise handshake and to know a core's key.
-pub async fn listen_anywhere(address: &str) -> Result<TcpListener, ListenError> {
+pub(crate) async fn listen_anywhere(address: &str) -> Result<TcpListener, ListenError> {
     let addresses = resolve(address).await?;
     listen(address, &addresses).await
 }

@@ -94,8 +94,10 @@ impl Mailbox {
 impl State {
     fn push(&mut self, event: Event) {
         if self.events.len() >= GATHER_FROM
-            && let (Some(Event::Append { session: last, length, byte_length }), Event::Append { session, length: l, byte_length: b }) =
-                (self.events.back_mut(), &event)
+            && let (
+                Some(Event::Append { session: last, length, byte_length }),
+                Event::Append { session, length: l, byte_length: b },
+            ) = (self.events.back_mut(), &event)
             && last == session
         {
             (*length, *byte_length) = (*l, *b);
@@ -123,7 +125,8 @@ impl Event {
             }
             Self::Close { session: id } => outbox.event(Method::HypercoreOnClose, &CloseEvent { id }),
             Self::Download { session: id, seq, bytes } => {
-                outbox.event(Method::HypercoreOnDownload, &DownloadEvent { id, seq, byte_length: Some(bytes) });
+                outbox
+                    .event(Method::HypercoreOnDownload, &DownloadEvent { id, seq, byte_length: Some(bytes) });
             }
             Self::Upload { session: id, seq, bytes } => {
                 outbox.event(Method::HypercoreOnUpload, &UploadEvent { id, seq, byte_length: bytes });

@@ -148,7 +148,8 @@ struct Sinks {
 
 impl Rpc {
     pub(crate) fn new(server: Arc<Shared>, mailbox: Arc<Mailbox>, limits: Limits) -> Self {
-        let sink = |interest| -> Arc<dyn EventSink> { Arc::new(Forward { mailbox: mailbox.clone(), interest }) };
+        let sink =
+            |interest| -> Arc<dyn EventSink> { Arc::new(Forward { mailbox: mailbox.clone(), interest }) };
         let sinks = Sinks {
             session: sink(Interest::Session),
             weak_session: sink(Interest::WeakSession),
@@ -319,7 +320,8 @@ impl Rpc {
             let Poll::Ready(Some((id, done))) = Pin::new(&mut self.waits).poll_next(context) else { break };
             // What was cancelled was answered when it was.
             let (Some(waiting), Some(done)) = (self.table.finish(id), done) else { continue };
-            if let Some(Session { core: SessionCore::Strong(core), .. }) = self.table.session(waiting.session) {
+            if let Some(Session { core: SessionCore::Strong(core), .. }) = self.table.session(waiting.session)
+            {
                 // Whoever ended the wait may still be telling of it, with the core locked: an event that goes with
                 // the answer must go before it.
                 core.length();
@@ -355,4 +357,3 @@ impl Rpc {
         self.outbox.error(waiting.call, &error);
     }
 }
-

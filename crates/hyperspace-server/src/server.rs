@@ -6,7 +6,10 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -149,7 +152,11 @@ impl Shared {
 
     /// Opens a core for a session that is not to keep it open. When nobody else has it open, the session keeps it
     /// all the same: otherwise it would be of no use.
-    pub(crate) fn open_weak(&self, key: Option<Key>, name: Option<&str>) -> Result<(Hypercore, SessionCore), RpcError> {
+    pub(crate) fn open_weak(
+        &self,
+        key: Option<Key>,
+        name: Option<&str>,
+    ) -> Result<(Hypercore, SessionCore), RpcError> {
         let core = self.open(key, name)?;
         let holder = if core.session_count() > 1 {
             SessionCore::Weak(core.weak())

@@ -90,7 +90,10 @@ async fn longer(core: &Hypercore, events: &mut hypercore::events::Events, min_le
 async fn longer_or_more_peers(events: &mut hypercore::events::Events) -> Result<(), RpcError> {
     loop {
         match events.next().await {
-            Some(StreamedEvent::Event(CoreEvent::Append { .. } | CoreEvent::PeerAdded(_)) | StreamedEvent::Lagged(_)) => {
+            Some(
+                StreamedEvent::Event(CoreEvent::Append { .. } | CoreEvent::PeerAdded(_))
+                | StreamedEvent::Lagged(_),
+            ) => {
                 return Ok(());
             }
             Some(_) => {}

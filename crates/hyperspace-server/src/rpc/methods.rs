@@ -5,9 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::FutureExt;
 use hypercore::{Error, Hypercore, Key, demand::DownloadRange};
-use hyperspace_common::{
-    API_VERSION, Header, Method, RpcError, RpcErrorExt, code, messages::*, text,
-};
+use hyperspace_common::{API_VERSION, Header, Method, RpcError, RpcErrorExt, code, messages::*, text};
 
 use super::{APPEND_BYTES_AT_ONCE, APPENDS_AT_ONCE, AppendGroup, Done, Gone, Rpc, Session, SessionCore};
 use crate::{
@@ -21,7 +19,12 @@ use crate::{
 const MAX_BLOCK: usize = 8 << 20;
 
 impl Rpc {
-    pub(super) fn dispatch(&mut self, method: Method, call: Header, payload: Range<usize>) -> Result<(), Gone> {
+    pub(super) fn dispatch(
+        &mut self,
+        method: Method,
+        call: Header,
+        payload: Range<usize>,
+    ) -> Result<(), Gone> {
         macro_rules! decoded {
             ($handler:ident) => {
                 if let Some(request) = self.request(method, call, payload) {
@@ -112,7 +115,10 @@ impl Rpc {
             return Err(RpcError::sentence(text::SESSION_IN_USE));
         }
         if self.table.session_count() >= self.limits.max_sessions {
-            return Err(limit(format!("this client has {} cores open; close some", self.limits.max_sessions)));
+            return Err(limit(format!(
+                "this client has {} cores open; close some",
+                self.limits.max_sessions
+            )));
         }
         let key = request.key.as_deref().filter(|key| !key.is_empty()).map(parse_key).transpose()?;
         let name = request.name.as_deref().filter(|name| !name.is_empty());
@@ -274,6 +280,13 @@ impl Rpc {
                         byte_length: appended.byte_length,
                         seq: appended.length.saturating_sub(blocks.len() as u64),
                     };
+                    if blocks.is_empty() {
+                        // One append call, one event, also when it appends nothing (npm `hypercore` 9.12.0).
+                        let (id, length, byte_length) =
+                            (group.session, response.length, response.byte_length);
+                        self.outbox
+                            .event(Method::HypercoreOnAppend, &AppendEvent { id, length, byte_length });
+                    }
                     self.outbox.response(call, &response);
                 }
             }
@@ -326,12 +339,15 @@ impl Rpc {
             Ok(Some((seq, block_offset))) => self.outbox.response(call, &SeekResponse { seq, block_offset }),
             Ok(None) | Err(Error::OutOfBounds { .. }) => {
                 if !request.wait() || end <= request.start() {
-                    self.outbox.error(call, &RpcError::sentence(text::UNABLE_TO_SEEK));
+                    let beyond = request.byte_offset > core.byte_length();
+                    let why = if beyond { text::OUT_OF_BOUNDS } else { text::UNABLE_TO_SEEK };
+                    self.outbox.error(call, &RpcError::sentence(why));
                     return Ok(());
                 }
                 let discovery = self.server.discovery();
                 let work = waits::seek(core, request.byte_offset, request.if_available(), discovery);
-                let work = work.map(|found| found.map(|(seq, block_offset)| Done::Seek { seq, block_offset }));
+                let work =
+                    work.map(|found| found.map(|(seq, block_offset)| Done::Seek { seq, block_offset }));
                 self.wait(call, WaitKind::Seek, request.id, None, work.boxed());
             }
             Err(error) => self.outbox.error(call, &core_error(&error)),
