@@ -9,7 +9,7 @@ use compact_codec::{DecodeError, Reader, Writer};
 use super::Core;
 use super::receive::Signatures;
 use crate::crypto;
-use crate::error::ReceiveError;
+use crate::error::{Error, ReceiveError};
 use crate::events::CoreEvent;
 use crate::proof::{Node, Proof};
 use crate::storage::{CoreStore, StorageError};
@@ -72,11 +72,13 @@ impl Core {
         if !signatures.is_signed(&remote, proof.manifest.as_deref()) {
             return Err(ReceiveError::BadPeer("its roots are not signed as the manifest demands".into()));
         }
-        let remote_hash = crypto::tree_hash(&upgrade.nodes);
-        let local_hash = self.tree_hash_at(length)?;
-        if remote_hash == local_hash {
+        let local_roots = TreeHead::roots_at(&self.store, length).map_err(Error::from)?;
+        // Not the tree hashes: a peer could bend the sizes of two siblings against each other, and freeze us.
+        if tree::same_roots(&local_roots, &upgrade.nodes) {
             return Ok(None);
         }
+        let remote_hash = crypto::tree_hash(&upgrade.nodes);
+        let local_hash = crypto::tree_hash(&local_roots);
         let conflict = Arc::new(Conflict {
             fork,
             length,
