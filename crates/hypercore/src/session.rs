@@ -614,6 +614,11 @@ impl WeakHypercore {
     pub fn upgrade(&self) -> Option<Hypercore> {
         Hypercore::begin(self.shared.upgrade()?, SessionOptions::default()).ok()
     }
+
+    /// Whether the log was closed.
+    pub fn is_closed(&self) -> bool {
+        self.shared.upgrade().is_none_or(|shared| shared.lock().is_closed())
+    }
 }
 
 impl Session {

@@ -76,6 +76,12 @@ pub enum OpenError {
         /// The folder.
         path: PathBuf,
     },
+    /// A primary key was given that is not the one of the store.
+    #[error(
+        "the store has another primary key than the one given; leave it out to use the store's own, or choose \
+         another folder"
+    )]
+    AnotherPrimaryKey,
     /// Made by something newer.
     #[error(
         "the store has version {found}, this program knows versions up to {known}; use a newer version of it"
