@@ -448,6 +448,19 @@ fn nodes_to_spare_make_no_conflict() {
 }
 
 #[test]
+fn bent_sizes_make_no_conflict() {
+    let writer = Log::new(&[5; 2]);
+    let mut proof = writer.prove(&upgrade(0, 1)).unwrap();
+    let upgrade = proof.upgrade.as_mut().unwrap();
+    // Only the sum of the sizes of two siblings is hashed: the signature holds, and nobody is guilty.
+    upgrade.nodes[0].size += 1;
+    upgrade.additional_nodes[0].size -= 1;
+    let nodes = upgrade.nodes.clone();
+    assert_eq!(verify_fully_remote(&writer.head, &proof).unwrap().hash(), writer.head.hash());
+    assert!(same_roots(&nodes, &writer.sparse(1).head.roots));
+}
+
+#[test]
 fn a_prologue_is_compared_and_never_cut() {
     let writer = Log::new(&[5; 12]);
     let prologue = crate::Prologue { hash: writer.sparse(7).head.hash(), length: 7 };
