@@ -66,3 +66,10 @@ pub enum Error {
     #[error("the connection has ended")]
     Ended,
 }
+
+impl Error {
+    /// True when a channel is closed, which the remote may do at any time.
+    pub fn is_channel_closed(&self) -> bool {
+        matches!(self, Error::UnknownChannel | Error::Mux(protomux::Error::ChannelClosed))
+    }
+}

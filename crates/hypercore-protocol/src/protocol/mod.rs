@@ -364,7 +364,7 @@ pub(crate) async fn send_command(sender: &mut mpsc::Sender<Command>, command: Co
 /// A message for a channel that the remote has closed meanwhile is no fault of anyone.
 fn tolerate_closed(sent: Result<(), Error>) -> Result<(), Error> {
     match sent {
-        Err(Error::UnknownChannel | Error::Mux(protomux::Error::ChannelClosed)) => Ok(()),
+        Err(error) if error.is_channel_closed() => Ok(()),
         other => other,
     }
 }

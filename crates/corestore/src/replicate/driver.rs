@@ -1,0 +1,555 @@
+//! The task of one connection.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hypercore::events::PeerInfo;
+use hypercore::{DiscoveryKey, Hypercore};
+use hypercore_protocol::messages::NoData;
+use hypercore_protocol::{ChannelId, CloseReason, Connection, ConnectionEvent, Error, Message};
+use hypercore_replicator::{Event, PeerId};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::Sleep;
+
+use super::channels::{Channel, Channels};
+use super::core::{ReplicatedCore, State};
+use super::hub::{CoreSource, ReplicationHub};
+use super::link::{Link, Mail};
+use super::options::{Progress, ReplicateError};
+use super::timers::Timers;
+use super::wire::Wire;
+
+/// While this much waits for the remote to take it, nothing more is produced.
+const TRANSMIT_HIGH: usize = 256 * 1024;
+/// While this much waits, nothing more is read either. Answers are produced only below [`TRANSMIT_HIGH`], so that
+/// only a remote that floods us with opens and does not read gets here.
+const TRANSMIT_STOP: usize = 8 * 1024 * 1024;
+/// What one core may send before it is the turn of the next.
+const TURN: usize = 64 * 1024;
+/// How long the rest may take when the connection is closed from this side.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+pub(super) struct Driver<IO> {
+    hub: Arc<ReplicationHub>,
+    source: Arc<dyn CoreSource>,
+    link: Arc<Link>,
+    connection: Connection,
+    wire: Wire<IO>,
+    channels: Channels,
+    timers: Timers,
+    sleep: Pin<Box<Sleep>>,
+    remote_address: String,
+    kind: String,
+    remote_public_key: [u8; 32],
+    progress: watch::Sender<Progress>,
+    /// The remote has ended its side, or this side is to end.
+    ending: bool,
+}
+
+/// Why a core is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Its channel has messages, or may have something to send.
+    Channel(ChannelId),
+    /// It was changed, or its time has come.
+    Core,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
+    #[expect(clippy::too_many_arguments, reason = "called in one place, to which each of them has a name")]
+    pub(super) fn new(
+        hub: Arc<ReplicationHub>,
+        source: Arc<dyn CoreSource>,
+        link: Arc<Link>,
+        connection: Connection,
+        io: IO,
+        remote_address: String,
+        kind: String,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self {
+            hub,
+            source,
+            link,
+            connection,
+            wire: Wire::new(io),
+            channels: Channels::default(),
+            timers: Timers::default(),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            remote_address,
+            kind,
+            remote_public_key: [0; 32],
+            progress,
+            ending: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let ended = self.run_until_end().await;
+        self.tear_down();
+        if ended.is_ok() {
+            let goodbye = poll_fn(|cx| self.poll_goodbye(cx));
+            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        }
+        let ended = ended.map_err(|error| ReplicateError::Connection {
+            remote: self.remote_address.clone(),
+            reason: error.to_string(),
+        });
+        if let Err(error) = &ended {
+            tracing::debug!(%error, "a connection failed");
+        }
+        self.progress.send_modify(|progress| progress.ended = Some(ended));
+    }
+
+    async fn run_until_end(&mut self) -> Result<(), Error> {
+        while !self.ending {
+            let mail = poll_fn(|cx| self.poll_io(cx)).await?;
+            self.connection.cork();
+            let worked = self.work(mail);
+            self.connection.uncork();
+            worked?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do: bytes, mail, a deadline, or room to send.
+    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<Mail, Error>> {
+        // Whether it is done does not matter: what is left wakes this task when there is room.
+        let _ = self.wire.poll_write_all(cx, &mut self.connection)?;
+        let mut ready = self.may_send() && self.channels.has_senders();
+        if self.pending() < TRANSMIT_STOP {
+            ready |= self.wire.poll_read_burst(cx, &mut self.connection)?.is_ready();
+        }
+        ready |= self.poll_deadline(cx);
+        match self.link.take(cx.waker()) {
+            Some(mail) => Poll::Ready(Ok(mail)),
+            None if ready => Poll::Ready(Ok(Mail::default())),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        let next = [self.connection.next_deadline(), self.timers.next()].into_iter().flatten().min();
+        let Some(next) = next else { return false };
+        loop {
+            if next <= Instant::now() {
+                return true;
+            }
+            // An alarm that rings too early is cheaper than one that is set anew with every message.
+            if self.sleep.is_elapsed() || self.sleep.deadline().into_std() > next {
+                self.sleep.as_mut().reset(next.into());
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+        }
+    }
+
+    fn work(&mut self, mail: Mail) -> Result<(), Error> {
+        self.ending |= mail.close;
+        self.take_arrived()?;
+        for discovery_key in mail.open {
+            self.open_loaded(&discovery_key)?;
+        }
+        for peer in mail.ready {
+            if let Some(channel) = self.channels.by_peer(peer) {
+                self.channels.queue(channel);
+            }
+        }
+        for discovery_key in mail.work {
+            if let Some(core) = self.hub.attached(&discovery_key) {
+                self.turn(&core, Cause::Core)?;
+            }
+        }
+        for (peer, lied) in mail.close_peers {
+            if let Some(channel) = self.channels.by_peer(peer) {
+                self.finish_channel(channel, lied)?;
+            }
+        }
+        self.take_deadlines()?;
+        while self.may_send()
+            && let Some(channel) = self.channels.next_sender()
+        {
+            self.channel_turn(channel)?;
+        }
+        // What the above has closed.
+        self.take_arrived()
+    }
+
+    /// Takes over what the connection has received: all messages of one core together.
+    fn take_arrived(&mut self) -> Result<(), Error> {
+        let mut touched = Vec::new();
+        while let Some(event) = self.connection.poll_event()? {
+            match event {
+                ConnectionEvent::Message { channel: id, message } => {
+                    if let Some(channel) = self.channels.get_mut(id) {
+                        if channel.arrived.is_empty() {
+                            touched.push(id);
+                        }
+                        channel.arrived.push(message);
+                    }
+                }
+                ConnectionEvent::DiscoveryKey(discovery_key) => self.on_discovery_key(&discovery_key)?,
+                ConnectionEvent::Opened { channel, .. } => self.on_opened(channel)?,
+                ConnectionEvent::Closed { channel, reason, .. } => {
+                    self.channel_turn(channel)?;
+                    self.on_closed(channel, reason)?;
+                }
+                ConnectionEvent::Handshake { remote_public_key, .. } => {
+                    self.remote_public_key = remote_public_key;
+                    self.progress
+                        .send_modify(|progress| progress.remote_public_key = Some(remote_public_key));
+                    for discovery_key in self.source.loaded_keys() {
+                        self.open_loaded(&discovery_key)?;
+                    }
+                }
+                ConnectionEvent::Ended => self.ending = true,
+                _ => {}
+            }
+        }
+        for id in touched {
+            self.channel_turn(id)?;
+        }
+        Ok(())
+    }
+
+    fn take_deadlines(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.connection.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.connection.handle_timeout(now)?;
+        }
+        while let Some(core) = self.timers.pop_due(now) {
+            let Some(core) = core.upgrade() else { continue };
+            self.drop_alarm(&core);
+            // Without a channel of this connection, another one looks after it.
+            if self.connection.channel(&core.discovery_key).is_some() {
+                self.turn(&core, Cause::Core)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The remote opened a core: it gets a channel if it is stored here, open or not.
+    fn on_discovery_key(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
+        if self.channels.is_banned(discovery_key) {
+            return self.connection.reject(discovery_key);
+        }
+        match self.source.open_stored(discovery_key) {
+            Ok(Some(hypercore)) => self.open_channel(&hypercore),
+            Ok(None) => self.connection.reject(discovery_key),
+            Err(error) => {
+                tracing::warn!(%discovery_key, %error, "a core that a peer asked for cannot be opened");
+                self.connection.reject(discovery_key)
+            }
+        }
+    }
+
+    /// A core of this side is in use.
+    fn open_loaded(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
+        if !self.connection.is_connected() || self.channels.is_banned(discovery_key) {
+            // Before the handshake: all that are loaded are opened when it is over.
+            return Ok(());
+        }
+        let Some(hypercore) = self.source.loaded(discovery_key) else { return Ok(()) };
+        // The session in hand, and the one of the connections, are no users.
+        let own = 1 + usize::from(self.hub.attached(discovery_key).is_some());
+        if hypercore.session_count() <= own {
+            return Ok(());
+        }
+        self.open_channel(&hypercore)
+    }
+
+    fn open_channel(&mut self, hypercore: &Hypercore) -> Result<(), Error> {
+        if let Some(id) = self.connection.channel(&hypercore.discovery_key()) {
+            // It came into use: peers are told that we want blocks.
+            return match self.channels.get(id).map(|channel| channel.core.clone()) {
+                Some(core) => self.turn(&core, Cause::Core),
+                None => Ok(()),
+            };
+        }
+        let core = match self.hub.attach(hypercore, &self.link) {
+            Ok(core) => core,
+            // It was closed this very moment.
+            Err(_) => return self.connection.reject(&hypercore.discovery_key()),
+        };
+        let id = match self.connection.open(&core.key) {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::debug!(%error, "a channel was not opened");
+                self.hub.detach(&core, &self.link);
+                return self.connection.reject(&hypercore.discovery_key());
+            }
+        };
+        let peer = self.hub.peer_id();
+        core.state().replicator.channel_opening();
+        self.channels.insert(id, Channel::new(core.clone(), peer));
+        self.turn(&core, Cause::Core)
+    }
+
+    fn on_opened(&mut self, id: ChannelId) -> Result<(), Error> {
+        let Some(channel) = self.channels.get_mut(id) else { return Ok(()) };
+        channel.open = true;
+        channel.ticket = Some(channel.core.hypercore.peer_added(PeerInfo {
+            remote_public_key: self.remote_public_key,
+            remote_address: self.remote_address.clone(),
+            kind: self.kind.clone(),
+        }));
+        let (core, peer) = (channel.core.clone(), channel.peer);
+        {
+            let mut state = core.state();
+            state.peers.insert(peer, self.link.clone());
+            let mut guard = core.hypercore.lock();
+            let (log, demand) = guard.parts();
+            let now = Instant::now();
+            state.replicator.channel_answered(log, demand, now);
+            state.replicator.open_peer(peer, log, demand, now);
+        }
+        self.turn(&core, Cause::Channel(id))
+    }
+
+    fn on_closed(&mut self, id: ChannelId, reason: CloseReason) -> Result<(), Error> {
+        let Some(channel) = self.channels.remove(id) else { return Ok(()) };
+        if reason == CloseReason::InvalidCapability {
+            tracing::debug!(core = %channel.core.discovery_key, "a peer does not know the key of a core it opened");
+        }
+        let reopen = self.leave(&channel, reason == CloseReason::Remote);
+        let core = channel.core.clone();
+        // Outside of all locks: it tells the core's users.
+        drop(channel);
+        if reopen && !self.channels.is_banned(&core.discovery_key) {
+            return self.open_channel(&core.hypercore);
+        }
+        self.turn(&core, Cause::Core)?;
+        self.let_go(&core);
+        Ok(())
+    }
+
+    /// This connection has no channel for the core any more: another one that has looks after it from here on, or
+    /// nobody does and the core may close.
+    fn let_go(&self, core: &Arc<ReplicatedCore>) {
+        self.drop_alarm(core);
+        self.hub.detach(core, &self.link);
+    }
+
+    fn drop_alarm(&self, core: &ReplicatedCore) {
+        let mut state = core.state();
+        if state.alarm.is_some_and(|(_, link)| link == self.link.id) {
+            state.alarm = None;
+        }
+    }
+
+    /// The replicator forgets the peer. True when the channel is to be opened again.
+    fn leave(&self, channel: &Channel, is_remote: bool) -> bool {
+        let core = &channel.core;
+        let mut state = core.state();
+        state.peers.remove(&channel.peer);
+        let mut guard = core.hypercore.lock();
+        let closed = guard.is_closed();
+        let (log, demand) = guard.parts();
+        let now = Instant::now();
+        if !channel.open {
+            state.replicator.channel_answered(log, demand, now);
+            return false;
+        }
+        state.replicator.close_peer(channel.peer, is_remote, log, demand, now) && !closed
+    }
+
+    fn channel_turn(&mut self, id: ChannelId) -> Result<(), Error> {
+        match self.channels.get(id).map(|channel| channel.core.clone()) {
+            Some(core) => self.turn(&core, Cause::Channel(id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Everything that is to be done with one core, under one lock: what arrived is taken over, what changed is
+    /// told, what is to be sent here is taken.
+    fn turn(&mut self, core: &Arc<ReplicatedCore>, cause: Cause) -> Result<(), Error> {
+        let in_use = core.in_use();
+        let now = Instant::now();
+        let mut state = core.state();
+        let mut sent = Ok(());
+        let closed = {
+            let mut guard = core.hypercore.lock();
+            let closed = guard.is_closed();
+            let (log, demand) = guard.parts();
+            let State { replicator, in_use: was_in_use, .. } = &mut *state;
+            if std::mem::replace(was_in_use, in_use) != in_use {
+                replicator.set_downloading(in_use, log, demand, now);
+            }
+            if core.changed.swap(false, Ordering::AcqRel) {
+                replicator.core_changed(log, demand, now);
+            }
+            if replicator.next_deadline().is_some_and(|deadline| deadline <= now) {
+                replicator.handle_timeout(log, demand, now);
+            }
+            if let Cause::Channel(id) = cause
+                && let Some(channel) = self.channels.get_mut(id)
+                && channel.open
+            {
+                let peer = channel.peer;
+                let arrived = std::mem::take(&mut channel.arrived);
+                if !arrived.is_empty() {
+                    replicator.handle(peer, arrived, log, demand, now);
+                }
+                let before = self.connection.pending_transmit();
+                let full = loop {
+                    let pending = self.connection.pending_transmit();
+                    if pending >= TRANSMIT_HIGH || pending.saturating_sub(before) >= TURN {
+                        break true;
+                    }
+                    match replicator.poll_transmit_to(peer, log) {
+                        Some(message) => match send(&mut self.connection, id, message) {
+                            Ok(true) => {}
+                            Ok(false) => break false,
+                            Err(error) => {
+                                sent = Err(error);
+                                break false;
+                            }
+                        },
+                        None => break false,
+                    }
+                };
+                if full {
+                    self.channels.queue(id);
+                }
+            }
+            closed
+        };
+        while let Some(peer) = state.replicator.poll_ready() {
+            match self.channels.by_peer(peer) {
+                Some(own) => self.channels.queue(own),
+                None => {
+                    if let Some(link) = state.peers.get(&peer) {
+                        link.ready(peer);
+                    }
+                }
+            }
+        }
+        if let Some(deadline) = state.replicator.next_deadline()
+            && state.alarm.is_none_or(|(at, _)| deadline < at)
+        {
+            state.alarm = Some((deadline, self.link.id));
+            self.timers.insert(deadline, Arc::downgrade(core));
+        }
+        let mut extensions = Vec::new();
+        let mut closing: Vec<(PeerId, bool)> = Vec::new();
+        if closed {
+            closing.extend(state.peers.keys().map(|peer| (*peer, false)));
+        }
+        while let Some(event) = state.replicator.poll_event() {
+            match event {
+                Event::Close { peer, reason } => {
+                    if reason.is_misbehaviour() {
+                        tracing::warn!(core = %core.discovery_key, ?reason, "the channel of a peer is closed");
+                    }
+                    closing.push((peer, reason.is_misbehaviour()));
+                }
+                Event::Extension { name, message, .. } => extensions.push((name, message)),
+                Event::StorageFailed { reason, .. } => {
+                    tracing::error!(core = %core.discovery_key, reason, "blocks of a peer could not be stored");
+                }
+                _ => {}
+            }
+        }
+        closing.retain(|(peer, lied)| {
+            let link = state.peers.get(peer).filter(|link| link.id != self.link.id);
+            if let Some(link) = link {
+                link.close_peer(*peer, *lied);
+            }
+            link.is_none()
+        });
+        drop(state);
+        sent?;
+        for (peer, lied) in closing {
+            if let Some(own) = self.channels.by_peer(peer) {
+                self.finish_channel(own, lied)?;
+            }
+        }
+        if !extensions.is_empty()
+            && let Some(sink) = self.hub.extension_sink()
+        {
+            for (name, message) in extensions {
+                sink(&core.discovery_key, &self.remote_public_key, &name, message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is still to be sent, then closes the channel; [`ConnectionEvent::Closed`] does the rest.
+    fn finish_channel(&mut self, id: ChannelId, lied: bool) -> Result<(), Error> {
+        let Some(channel) = self.channels.get(id) else { return Ok(()) };
+        let discovery_key = channel.core.discovery_key;
+        {
+            let mut state = channel.core.state();
+            let mut guard = channel.core.hypercore.lock();
+            let (log, _) = guard.parts();
+            while self.connection.pending_transmit() < TRANSMIT_STOP
+                && let Some(message) = state.replicator.poll_transmit_to(channel.peer, log)
+                && send(&mut self.connection, id, message)?
+            {}
+        }
+        if lied && !self.channels.ban(discovery_key) {
+            tracing::warn!(remote = self.remote_address, "a peer lies about one core after the other");
+            self.ending = true;
+        }
+        self.connection.close(id)
+    }
+
+    /// The connection is over: every core forgets its peer here.
+    fn tear_down(&mut self) {
+        self.hub.unlink(&self.link);
+        for id in self.channels.ids() {
+            let Some(channel) = self.channels.remove(id) else { continue };
+            self.leave(&channel, true);
+            let core = channel.core.clone();
+            drop(channel);
+            {
+                let mut state = core.state();
+                while let Some(peer) = state.replicator.poll_ready() {
+                    if let Some(link) = state.peers.get(&peer) {
+                        link.ready(peer);
+                    }
+                }
+            }
+            self.let_go(&core);
+        }
+    }
+
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        std::task::ready!(self.wire.poll_write_all(cx, &mut self.connection))?;
+        std::task::ready!(self.wire.poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn pending(&self) -> usize {
+        self.connection.pending_transmit() + self.wire.unwritten()
+    }
+
+    fn may_send(&self) -> bool {
+        self.pending() < TRANSMIT_HIGH
+    }
+}
+
+/// False when the channel is closed: the event for it is on its way.
+fn send(connection: &mut Connection, id: ChannelId, message: Message) -> Result<bool, Error> {
+    let request = match &message {
+        Message::Data(data) => Some(data.request),
+        _ => None,
+    };
+    match (connection.send(id, message), request) {
+        (Ok(()), _) => Ok(true),
+        (Err(error), _) if error.is_channel_closed() => Ok(false),
+        (Err(Error::MessageTooLarge { len, .. }), Some(request)) => {
+            // A block that no peer can ever be sent; asking for it must not cost the connection.
+            tracing::error!(len, "a block is too large for a message");
+            connection.send(id, Message::NoData(NoData { request, reason: NoData::NOT_AVAILABLE }))?;
+            Ok(true)
+        }
+        (Err(error), _) => Err(error),
+    }
+}

@@ -1,0 +1,114 @@
+//! The mailbox of a connection's task: what others want it to look at. Bounded, as each core and each peer is in
+//! it at most once.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use hypercore::DiscoveryKey;
+use hypercore_replicator::PeerId;
+
+/// One connection as others see it.
+pub(crate) struct Link {
+    pub(super) id: u64,
+    mailbox: Mutex<Mailbox>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    mail: Mail,
+    waker: Option<Waker>,
+}
+
+/// What has come together since the task looked last.
+#[derive(Debug, Default)]
+pub(super) struct Mail {
+    /// Cores that came into use: they are to have a channel.
+    pub(super) open: HashSet<DiscoveryKey>,
+    /// Cores that have changed, or whose timers are to be taken over.
+    pub(super) work: HashSet<DiscoveryKey>,
+    /// Peers of this connection that have something to send.
+    pub(super) ready: HashSet<PeerId>,
+    /// Peers of this connection whose channel is to be closed; true when they lied.
+    pub(super) close_peers: HashMap<PeerId, bool>,
+    /// The connection is to be closed.
+    pub(super) close: bool,
+}
+
+impl Mail {
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+            && self.work.is_empty()
+            && self.ready.is_empty()
+            && self.close_peers.is_empty()
+            && !self.close
+    }
+}
+
+impl Link {
+    pub(super) fn new(id: u64) -> Self {
+        Self { id, mailbox: Mutex::default() }
+    }
+
+    /// The core came into use.
+    pub(super) fn open(&self, discovery_key: DiscoveryKey) {
+        self.put(|mail| mail.open.insert(discovery_key));
+    }
+
+    /// The core changed.
+    pub(super) fn work(&self, discovery_key: DiscoveryKey) {
+        self.put(|mail| mail.work.insert(discovery_key));
+    }
+
+    /// The peer has something to send.
+    pub(super) fn ready(&self, peer: PeerId) {
+        self.put(|mail| mail.ready.insert(peer));
+    }
+
+    /// The peer's channel is to be closed; `lied` says that it is not to be opened again.
+    pub(super) fn close_peer(&self, peer: PeerId, lied: bool) {
+        self.put(|mail| {
+            *mail.close_peers.entry(peer).or_default() |= lied;
+            true
+        });
+    }
+
+    /// The connection is to be closed.
+    pub(super) fn close(&self) {
+        self.put(|mail| !std::mem::replace(&mut mail.close, true));
+    }
+
+    /// What has come, if anything; else `waker` is woken when something does.
+    pub(super) fn take(&self, waker: &Waker) -> Option<Mail> {
+        let mut mailbox = self.lock();
+        if mailbox.mail.is_empty() {
+            match &mut mailbox.waker {
+                Some(known) if known.will_wake(waker) => {}
+                known => *known = Some(waker.clone()),
+            }
+            return None;
+        }
+        Some(std::mem::take(&mut mailbox.mail))
+    }
+
+    fn put(&self, insert: impl FnOnce(&mut Mail) -> bool) {
+        let mut mailbox = self.lock();
+        let waker = if insert(&mut mailbox.mail) { mailbox.waker.take() } else { None };
+        drop(mailbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mailbox> {
+        // Nothing in here panics half-way, so what is behind a poisoned lock is whole.
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! How a connection is set up, and the handle of a running one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hypercore_protocol::{KeyPair, NoiseOptions};
+use tokio::sync::watch;
+
+use super::link::Link;
+
+/// How a connection is set up.
+#[derive(Debug, Clone)]
+pub struct ReplicateOptions {
+    /// Identity, handshake pattern, keep-alive and timeout.
+    pub noise: NoiseOptions,
+    /// Where the remote is, in the transport's own words; shown with the peers of a core.
+    pub remote_address: String,
+    /// Kind of transport; shown with the peers of a core.
+    pub kind: String,
+}
+
+impl ReplicateOptions {
+    /// A Noise XX connection that is kept alive every 5 seconds, as JS peers do it, and given up after 30 seconds
+    /// of silence. The side that dialled is the initiator.
+    pub fn new(is_initiator: bool, key_pair: KeyPair) -> Self {
+        let noise = NoiseOptions {
+            timeout: Some(Duration::from_secs(30)),
+            ..NoiseOptions::new(is_initiator, key_pair)
+        };
+        Self { noise, remote_address: String::new(), kind: "stream".to_owned() }
+    }
+
+    /// Says where the remote is.
+    pub fn remote(mut self, kind: impl Into<String>, address: impl Into<String>) -> Self {
+        self.kind = kind.into();
+        self.remote_address = address.into();
+        self
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicateError {
+    /// The remote, or the stream to it, failed or broke the protocol.
+    #[error("connection to {remote}: {reason}")]
+    Connection {
+        /// Where the remote is.
+        remote: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The task that ran the connection is gone: the runtime was shut down.
+    #[error("the runtime of the connection was shut down")]
+    Stopped,
+}
+
+/// What a connection has come to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    pub(super) remote_public_key: Option<[u8; 32]>,
+    pub(super) ended: Option<Result<(), ReplicateError>>,
+}
+
+/// A connection over which the store replicates. It goes on when this handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Replication {
+    link: Arc<Link>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Replication {
+    pub(super) fn new(link: Arc<Link>, progress: watch::Receiver<Progress>) -> Self {
+        Self { link, progress }
+    }
+
+    /// The identity of the remote; waits for the handshake.
+    pub async fn opened(&self) -> Result<[u8; 32], ReplicateError> {
+        let mut progress = self.progress.clone();
+        let ready =
+            progress.wait_for(|progress| progress.remote_public_key.is_some() || progress.ended.is_some());
+        let progress = ready.await.map_err(|_| ReplicateError::Stopped)?;
+        match (&progress.ended, progress.remote_public_key) {
+            (_, Some(remote_public_key)) => Ok(remote_public_key),
+            (Some(Err(error)), None) => Err(error.clone()),
+            _ => Err(ReplicateError::Stopped),
+        }
+    }
+
+    /// The identity of the remote, when the handshake is over.
+    pub fn remote_public_key(&self) -> Option<[u8; 32]> {
+        self.progress.borrow().remote_public_key
+    }
+
+    /// Waits until the connection has ended: in order, or with the reason.
+    pub async fn closed(&self) -> Result<(), ReplicateError> {
+        let mut progress = self.progress.clone();
+        let ended = progress.wait_for(|progress| progress.ended.is_some());
+        ended
+            .await
+            .map_err(|_| ReplicateError::Stopped)?
+            .ended
+            .clone()
+            .unwrap_or(Err(ReplicateError::Stopped))
+    }
+
+    /// True when it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.progress.borrow().ended.is_some() || self.progress.has_changed().is_err()
+    }
+
+    /// Ends the connection.
+    pub fn close(&self) {
+        self.link.close();
+    }
+}

@@ -1,0 +1,344 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hypercore::demand::DownloadRange;
+use hypercore::session::WeakHypercore;
+use hypercore::storage::Database;
+use hypercore::{DiscoveryKey, Error, Hypercore, Key};
+use hypercore_protocol::KeyPair;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::{CoreSource, ReplicateOptions, Replication, ReplicationHub};
+
+/// A store in memory, with no more than replication needs.
+#[derive(Clone)]
+struct Store {
+    cores: Arc<Cores>,
+    hub: Arc<ReplicationHub>,
+    identity: KeyPair,
+}
+
+struct Cores {
+    database: Database,
+    loaded: Mutex<HashMap<DiscoveryKey, WeakHypercore>>,
+}
+
+impl CoreSource for Cores {
+    fn open_stored(&self, discovery_key: &DiscoveryKey) -> Result<Option<Hypercore>, Error> {
+        if let Some(core) = self.loaded(discovery_key) {
+            return Ok(Some(core));
+        }
+        if self.database.resume(discovery_key)?.is_none() {
+            return Ok(None);
+        }
+        let core = Hypercore::builder()
+            .discovery_key(*discovery_key)
+            .create_if_missing(false)
+            .open(&self.database)?;
+        self.loaded.lock().unwrap().insert(*discovery_key, core.weak());
+        Ok(Some(core))
+    }
+
+    fn loaded(&self, discovery_key: &DiscoveryKey) -> Option<Hypercore> {
+        let weak = self.loaded.lock().unwrap().get(discovery_key).cloned();
+        weak?.upgrade()
+    }
+
+    fn loaded_keys(&self) -> Vec<DiscoveryKey> {
+        self.loaded.lock().unwrap().keys().copied().collect()
+    }
+}
+
+impl Store {
+    fn new(seed: u8) -> Self {
+        let cores = Arc::new(Cores { database: Database::memory(), loaded: Mutex::default() });
+        Self { cores, hub: Arc::default(), identity: KeyPair::from_seed(&[seed; 32]) }
+    }
+
+    fn get(&self, key: Key) -> Hypercore {
+        let core = match self.cores.loaded(&key.discovery_key()) {
+            Some(core) => core,
+            None => Hypercore::builder().key(key).open(&self.cores.database).unwrap(),
+        };
+        self.adopt(core)
+    }
+
+    fn create(&self, seed: u8) -> Hypercore {
+        self.adopt(Hypercore::builder().seed([seed; 32]).open(&self.cores.database).unwrap())
+    }
+
+    fn adopt(&self, core: Hypercore) -> Hypercore {
+        self.cores.loaded.lock().unwrap().insert(core.discovery_key(), core.weak());
+        self.hub.core_in_use(&core.discovery_key());
+        core
+    }
+
+    fn replicate(&self, is_initiator: bool, io: DuplexStream) -> Replication {
+        let options =
+            ReplicateOptions::new(is_initiator, self.identity.clone()).remote("memory", "somewhere");
+        self.hub.replicate(self.cores.clone(), io, options).unwrap()
+    }
+}
+
+fn connect(a: &Store, b: &Store) -> (Replication, Replication) {
+    let (io_a, io_b) = tokio::io::duplex(64 * 1024);
+    (a.replicate(true, io_a), b.replicate(false, io_b))
+}
+
+fn blocks(range: std::ops::Range<u64>) -> Vec<Bytes> {
+    range.map(|i| format!("block {i}").into()).collect()
+}
+
+/// Waits for a condition that other tasks bring about.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never came true: {what}");
+}
+
+async fn download_all(core: &Hypercore, length: u64) {
+    core.download(DownloadRange::new(0, length)).unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_is_read_from_another_store_and_followed() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append_batch(blocks(0..500)).unwrap();
+    let copy = reader.get(log.key());
+    let (a, b) = connect(&writer, &reader);
+    assert_eq!(a.opened().await.unwrap(), reader.identity.public);
+    assert_eq!(b.opened().await.unwrap(), writer.identity.public);
+    assert_eq!(copy.get(499).await.unwrap(), "block 499");
+    download_all(&copy, 500).await;
+    assert_eq!(copy.tree_hash(), log.tree_hash());
+    assert_eq!(copy.peer_count(), 1);
+    assert_eq!(copy.peers()[0].remote_address, "somewhere");
+
+    for i in 500..510 {
+        log.append(format!("block {i}")).unwrap();
+        assert_eq!(copy.get(i).await.unwrap(), format!("block {i}"));
+    }
+    a.close();
+    a.closed().await.unwrap();
+    b.closed().await.unwrap();
+    assert!(b.is_closed());
+    eventually("peers are gone", || copy.peer_count() == 0 && log.peer_count() == 0).await;
+    assert_eq!((writer.hub.connection_count(), writer.hub.core_count()), (0, 0));
+}
+
+#[tokio::test]
+async fn cores_that_nobody_has_open_are_served_and_let_go_of() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append_batch(blocks(0..10)).unwrap();
+    let (key, discovery_key) = (log.key(), log.discovery_key());
+    drop(log);
+    assert!(writer.cores.loaded(&discovery_key).is_none());
+    let connections = connect(&writer, &reader);
+    let copy = reader.get(key);
+    assert_eq!(copy.get(3).await.unwrap(), "block 3");
+    assert!(writer.cores.loaded(&discovery_key).is_some());
+    connections.1.close();
+    connections.0.closed().await.unwrap();
+    eventually("the core is closed", || writer.cores.loaded(&discovery_key).is_none()).await;
+    assert_eq!(writer.hub.core_count(), 0);
+}
+
+#[tokio::test]
+async fn cores_that_come_into_use_later_get_their_channels() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let _connections = connect(&writer, &reader);
+    let log = writer.create(9);
+    log.append("first").unwrap();
+    // The reader does not know it yet and said so.
+    eventually("the channel was refused", || writer.hub.core_count() == 0).await;
+    let copy = reader.get(log.key());
+    assert_eq!(copy.get(0).await.unwrap(), "first");
+    let unknown = reader.get(Key::from([77; 32]));
+    eventually("nobody has it", || unknown.peer_count() == 0).await;
+    assert!(!unknown.update().await.unwrap());
+}
+
+#[tokio::test]
+async fn blocks_travel_through_a_store_in_between() {
+    let stores = [Store::new(1), Store::new(2), Store::new(3)];
+    let log = stores[0].create(9);
+    log.append_batch(blocks(0..300)).unwrap();
+    let _between = stores[1].get(log.key());
+    let copy = stores[2].get(log.key());
+    let _connections = (connect(&stores[0], &stores[1]), connect(&stores[1], &stores[2]));
+    let _whole = _between.download(DownloadRange::live(0)).unwrap();
+    download_all(&copy, 300).await;
+    log.append("news").unwrap();
+    assert_eq!(copy.get(300).await.unwrap(), "news");
+    assert_eq!(copy.peer_count(), 1);
+}
+
+#[tokio::test]
+async fn many_readers_of_one_log() {
+    let writer = Store::new(1);
+    let log = writer.create(9);
+    log.append_batch(blocks(0..200)).unwrap();
+    let readers: Vec<Store> = (10..18).map(Store::new).collect();
+    let _connections: Vec<_> = readers.iter().map(|reader| connect(reader, &writer)).collect();
+    let copies: Vec<_> = readers.iter().map(|reader| reader.get(log.key())).collect();
+    for copy in &copies {
+        download_all(copy, 200).await;
+    }
+    assert_eq!(log.peer_count(), 8);
+    log.append("live").unwrap();
+    for copy in &copies {
+        assert_eq!(copy.get(200).await.unwrap(), "live");
+    }
+}
+
+#[tokio::test]
+async fn many_cores_over_one_connection() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let logs: Vec<_> = (0..100u8).map(|seed| writer.create(seed)).collect();
+    for log in &logs {
+        log.append_batch(blocks(0..5)).unwrap();
+    }
+    let copies: Vec<_> = logs.iter().map(|log| reader.get(log.key())).collect();
+    let _connections = connect(&writer, &reader);
+    for copy in &copies {
+        download_all(copy, 5).await;
+    }
+    assert_eq!(reader.hub.core_count(), 100);
+    // Out of use, a core is let go of while the connection goes on.
+    let (kept, dropped) = copies.split_at(1);
+    assert_eq!(kept[0].get(4).await.unwrap(), "block 4");
+    let _ = dropped;
+}
+
+#[tokio::test]
+async fn large_blocks_both_ways_at_once() {
+    let (a, b) = (Store::new(1), Store::new(2));
+    let (log_a, log_b) = (a.create(8), b.create(9));
+    let block = |byte: u8| Bytes::from(vec![byte; 100_000]);
+    log_a.append_batch((0..30).map(block)).unwrap();
+    log_b.append_batch((100..130).map(block)).unwrap();
+    let (copy_a, copy_b) = (b.get(log_a.key()), a.get(log_b.key()));
+    let _connections = connect(&a, &b);
+    tokio::join!(download_all(&copy_a, 30), download_all(&copy_b, 30));
+    assert_eq!(copy_a.try_get(29).unwrap().unwrap(), block(29));
+    assert_eq!(copy_b.try_get(29).unwrap().unwrap(), block(129));
+}
+
+#[tokio::test]
+async fn a_cut_connection_is_resumed_by_the_next_one() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append_batch((0..400u32).map(|i| Bytes::from(vec![i as u8; 4_000]))).unwrap();
+    let copy = reader.get(log.key());
+    let whole = copy.download(DownloadRange::new(0, 400)).unwrap();
+    let mut attempts = 0;
+    let cutting = async {
+        loop {
+            // Cut after so many bytes, in the middle of whatever is on its way.
+            let (near, far) = tokio::io::duplex(16 * 1024);
+            let (far_reader, near_reader) = tokio::io::duplex(16 * 1024);
+            attempts += 1;
+            let (a, b) = (writer.replicate(false, near), reader.replicate(true, near_reader));
+            let budget = 120_000 * attempts;
+            let relay = tokio::spawn(relay(far, far_reader, budget));
+            let _ = tokio::join!(a.closed(), b.closed(), relay);
+        }
+    };
+    tokio::select! {
+        () = cutting => {}
+        done = whole => done.unwrap(),
+    }
+    assert_eq!(copy.tree_hash(), log.tree_hash());
+    assert!(attempts > 2, "{attempts}");
+}
+
+async fn relay(mut a: DuplexStream, mut b: DuplexStream, mut budget: usize) {
+    let (mut from_a, mut from_b) = (vec![0; 4096], vec![0; 4096]);
+    while budget > 0 {
+        let moved = tokio::select! {
+            read = a.read(&mut from_a) => {
+                let n = read.unwrap_or(0);
+                if b.write_all(&from_a[..n]).await.is_err() { 0 } else { n }
+            }
+            read = b.read(&mut from_b) => {
+                let n = read.unwrap_or(0);
+                if a.write_all(&from_b[..n]).await.is_err() { 0 } else { n }
+            }
+        };
+        if moved == 0 {
+            return;
+        }
+        budget = budget.saturating_sub(moved);
+    }
+}
+
+#[tokio::test]
+async fn garbage_fails_the_connection_and_nothing_else() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append("x").unwrap();
+    let (io, mut garbage) = tokio::io::duplex(4096);
+    let connection = writer.replicate(false, io);
+    garbage.write_all(b"\xff\xff\xff not a handshake").await.unwrap();
+    let error = connection.closed().await.unwrap_err();
+    assert!(error.to_string().contains("somewhere"), "{error}");
+    assert!(connection.opened().await.is_err());
+    let copy = reader.get(log.key());
+    let _connections = connect(&writer, &reader);
+    assert_eq!(copy.get(0).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_given_up() {
+    let store = Store::new(1);
+    let (io, _silent) = tokio::io::duplex(4096);
+    let mut options = ReplicateOptions::new(true, store.identity.clone()).remote("memory", "nowhere");
+    options.noise.timeout = Some(Duration::from_millis(20));
+    let connection = store.hub.replicate(store.cores.clone(), io, options).unwrap();
+    let error = connection.closed().await.unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[tokio::test]
+async fn extension_messages_reach_the_sink() {
+    let (a, b) = (Store::new(1), Store::new(2));
+    let log = a.create(9);
+    let copy = b.get(log.key());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let sink = heard.clone();
+    b.hub.set_extension_sink(Some(Arc::new(move |discovery_key, remote, name, message| {
+        sink.lock().unwrap().push((*discovery_key, *remote, name.to_owned(), message));
+    })));
+    let _connections = connect(&a, &b);
+    eventually("they are peers", || log.peer_count() == 1 && copy.peer_count() == 1).await;
+    a.hub.broadcast_extension(&log.discovery_key(), "chat", &Bytes::from_static(b"hello"));
+    eventually("it is heard", || !heard.lock().unwrap().is_empty()).await;
+    let expected = (log.discovery_key(), a.identity.public, "chat".to_owned(), Bytes::from_static(b"hello"));
+    assert_eq!(*heard.lock().unwrap(), [expected]);
+}
+
+#[tokio::test]
+async fn closing_a_core_by_force_closes_its_channels() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append("x").unwrap();
+    let copy = reader.get(log.key());
+    let connections = connect(&writer, &reader);
+    assert_eq!(copy.get(0).await.unwrap(), "x");
+    log.close_all();
+    eventually("the peer is gone", || copy.peer_count() == 0).await;
+    assert!(!connections.0.is_closed());
+    // It is opened again on demand when the other side asks.
+    drop(copy);
+    drop(log);
+    let again = reader.get(Key::from([1; 32]));
+    assert_eq!(again.length(), 0);
+}
