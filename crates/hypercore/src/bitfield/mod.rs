@@ -184,6 +184,11 @@ impl Bitfield {
             let begin = first - first % 32;
             let stop = end.min(begin.saturating_add(MAX_WIRE_BITS));
             let (piece, next) = self.wire_piece(source, begin, stop)?;
+            if piece.is_empty() {
+                // A damaged store may count blocks as held that no page shows; go on with the next page.
+                at = join(split(begin).0.saturating_add(1), 0);
+                continue;
+            }
             pieces.push((begin, piece));
             at = next;
         }
