@@ -69,7 +69,10 @@ impl TreeHead {
 
     /// The root with this flat-tree index.
     pub fn root(&self, index: u64) -> Option<&Node> {
-        self.roots.iter().find(|root| root.index == index)
+        self.roots
+            .binary_search_by_key(&index, |root| root.index)
+            .ok()
+            .and_then(|place| self.roots.get(place))
     }
 }
 

@@ -1,5 +1,7 @@
 //! From a block, a node or a byte offset up to a node that is already trusted.
 
+use std::collections::BTreeMap;
+
 use super::ProofError;
 use crate::crypto;
 use crate::flat_tree::{MAX_INTEGER, MAX_LENGTH, Position};
@@ -41,20 +43,45 @@ impl<'a> NodeQueue<'a> {
     }
 }
 
-/// Climbs the block, hash and seek parts of a proof: the node that they lead to, which is not to be trusted before
-/// it is compared with a known one. The nodes on the way are added to `nodes`. `leaf` is the hash of the block, when
-/// it is known already.
+/// Where the path of a proof ends.
+pub(super) enum Climb {
+    /// The proof has no path.
+    Nothing,
+    /// At a node that is not to be trusted before it is compared with a known one.
+    Unproven(Node),
+    /// At a node that is known to be right, before all of the path was walked.
+    Proven,
+}
+
+impl Climb {
+    /// The node that has yet to be compared.
+    pub(super) fn unproven(self) -> Option<Node> {
+        match self {
+            Self::Unproven(node) => Some(node),
+            Self::Nothing | Self::Proven => None,
+        }
+    }
+}
+
+/// Climbs the block, hash and seek parts of a proof. The nodes on the way are added to `nodes`. `leaf` is the hash of
+/// the block, when it is known already. Nodes in `proven` are known to be right: a path that meets one ends there,
+/// and what the proof brings beyond it is of no interest.
 pub(super) fn climb(
     proof: &Proof,
     leaf: Option<[u8; 32]>,
+    proven: &BTreeMap<u64, Node>,
     nodes: &mut Vec<Node>,
-) -> Result<Option<Node>, ProofError> {
+) -> Result<Climb, ProofError> {
+    // Seeks and upgrades need the node at the end of the path.
+    let nothing = BTreeMap::new();
+    let proven = if proof.seek.is_some() || proof.upgrade.is_some() { &nothing } else { proven };
+
     let seek = match proof.seek.as_ref().and_then(|seek| seek.nodes.first().map(|first| (first, seek))) {
         Some((first, seek)) => {
             let start = Position::new(first.index);
-            Some(climb_from(start, None, NodeQueue::new(&seek.nodes, None), nodes)?)
+            climb_from(start, None, NodeQueue::new(&seek.nodes, None), proven, nodes)?
         }
-        None => None,
+        None => Climb::Nothing,
     };
     if let Some(block) = &proof.block {
         if block.index >= MAX_LENGTH {
@@ -63,11 +90,11 @@ pub(super) fn climb(
         let start = Position::leaf(block.index);
         let hash = leaf.unwrap_or_else(|| crypto::leaf_hash(&block.value));
         let leaf = Node { index: start.index(), size: block.value.len() as u64, hash };
-        return climb_from(start, Some(leaf), NodeQueue::new(&block.nodes, seek), nodes).map(Some);
+        return climb_from(start, Some(leaf), NodeQueue::new(&block.nodes, seek.unproven()), proven, nodes);
     }
     if let Some(hash) = &proof.hash {
         let start = Position::new(hash.index);
-        return climb_from(start, None, NodeQueue::new(&hash.nodes, seek), nodes).map(Some);
+        return climb_from(start, None, NodeQueue::new(&hash.nodes, seek.unproven()), proven, nodes);
     }
     Ok(seek)
 }
@@ -76,22 +103,30 @@ fn climb_from(
     start: Position,
     leaf: Option<Node>,
     mut queue: NodeQueue<'_>,
+    proven: &BTreeMap<u64, Node>,
     nodes: &mut Vec<Node>,
-) -> Result<Node, ProofError> {
+) -> Result<Climb, ProofError> {
     let mut position = start;
     let mut root = match leaf {
         Some(leaf) => leaf,
         None => queue.next(position.index())?,
     };
-    nodes.push(root);
-    while !queue.is_empty() {
+    loop {
+        if let Some(known) = proven.get(&root.index) {
+            return match *known == root {
+                true => Ok(Climb::Proven),
+                false => Err(ProofError::Checksum { index: root.index }),
+            };
+        }
+        nodes.push(root);
+        if queue.is_empty() {
+            return Ok(Climb::Unproven(root));
+        }
         let sibling = queue.next(position.sibling().index())?;
         position = position.parent();
         root = parent_node(position, &root, &sibling)?;
         nodes.push(sibling);
-        nodes.push(root);
     }
-    Ok(root)
 }
 
 /// The parent of two siblings.

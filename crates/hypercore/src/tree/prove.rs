@@ -1,19 +1,17 @@
-use std::collections::HashMap;
-
 use super::{CachedNodes, NodeSource, ProofError, TreeHead, locate};
 use crate::flat_tree::{self, MAX_LENGTH, Position};
 use crate::proof::{
     DataBlock, DataHash, DataSeek, DataUpgrade, Node, Proof, ProofRequest, RequestBlock, RequestSeek,
     RequestUpgrade,
 };
+use crate::storage::StorageError;
 
 /// Answers a request. The value of a block and the manifest are for the caller to fill in.
 ///
 /// The nodes, and their order, are those that npm `hypercore` 11 answers with.
 pub fn prove(head: &TreeHead, source: &dyn NodeSource, request: &ProofRequest) -> Result<Proof, ProofError> {
     let plan = Plan::new(head, source, request)?;
-    let mut known = Known::new(head);
-    known.read(source, plan.indexes())?;
+    let known = Known::read(head, source, plan.indexes())?;
     plan.proof(head, &known)
 }
 
@@ -23,14 +21,13 @@ pub fn prove_many(
     source: &dyn NodeSource,
     requests: &[ProofRequest],
 ) -> Vec<Result<Proof, ProofError>> {
-    let source = CachedNodes::new(source);
-    let plans: Vec<_> = requests.iter().map(|request| Plan::new(head, &source, request)).collect();
-    let mut known = Known::new(head);
+    let sought = CachedNodes::new(source);
+    let plans: Vec<_> = requests.iter().map(|request| Plan::new(head, &sought, request)).collect();
     let indexes = plans.iter().flatten().flat_map(Plan::indexes);
-    if let Err(err) = known.read(&source, indexes) {
-        return requests.iter().map(|_| Err(ProofError::Storage(err.clone()))).collect();
+    match Known::read(head, source, indexes) {
+        Ok(known) => plans.into_iter().map(|plan| plan?.proof(head, &known)).collect(),
+        Err(err) => requests.iter().map(|_| Err(ProofError::Storage(err.clone()))).collect(),
     }
-    plans.into_iter().map(|plan| plan?.proof(head, &known)).collect()
 }
 
 /// Which nodes a request needs, found without reading them (seeks apart).
@@ -308,32 +305,30 @@ fn bad(reason: &'static str) -> ProofError {
 /// Nodes that were read, and the roots, which need no reading.
 struct Known<'a> {
     head: &'a TreeHead,
-    read: HashMap<u64, Node>,
+    /// In the order of their index.
+    read: Vec<Node>,
 }
 
 impl<'a> Known<'a> {
-    fn new(head: &'a TreeHead) -> Self {
-        Self { head, read: HashMap::new() }
-    }
-
     fn read(
-        &mut self,
+        head: &'a TreeHead,
         source: &dyn NodeSource,
         indexes: impl Iterator<Item = u64>,
-    ) -> Result<(), crate::storage::StorageError> {
-        let mut missing: Vec<u64> = indexes.filter(|index| self.head.root(*index).is_none()).collect();
+    ) -> Result<Self, StorageError> {
+        let mut missing: Vec<u64> = indexes.filter(|index| head.root(*index).is_none()).collect();
         missing.sort_unstable();
         missing.dedup();
-        let nodes = source.nodes(&missing)?;
-        self.read.extend(nodes.into_iter().flatten().map(|node| (node.index, node)));
-        Ok(())
+        let nodes = source.nodes(&missing)?.into_iter().flatten();
+        Ok(Self { head, read: nodes.collect() })
+    }
+
+    fn node(&self, index: u64) -> Option<&Node> {
+        let read = self.read.binary_search_by_key(&index, |node| node.index).ok();
+        read.and_then(|place| self.read.get(place)).or_else(|| self.head.root(index))
     }
 
     fn nodes(&self, indexes: &[u64]) -> Result<Vec<Node>, ProofError> {
-        let node = |index: &u64| match self.head.root(*index).or_else(|| self.read.get(index)) {
-            Some(node) => Ok(*node),
-            None => Err(ProofError::MissingNode { index: *index }),
-        };
+        let node = |&index: &u64| self.node(index).copied().ok_or(ProofError::MissingNode { index });
         indexes.iter().map(node).collect()
     }
 }

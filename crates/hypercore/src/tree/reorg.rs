@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{NodeSource, ProofError, TreeBatch, TreeHead, path, upgrade};
 use crate::flat_tree::Position;
 use crate::proof::{Node, Proof};
@@ -29,7 +31,7 @@ impl Reorg {
     /// the caller to verify before anything else is done.
     pub fn begin(head: &TreeHead, source: &dyn NodeSource, proof: &Proof) -> Result<Self, ProofError> {
         let mut nodes = Vec::new();
-        let computed = path::climb(proof, None, &mut nodes)?;
+        let computed = path::climb(proof, None, &BTreeMap::new(), &mut nodes)?.unproven();
         let Some(upgrade) = &proof.upgrade else {
             return Err(ProofError::Malformed { reason: "it has no upgrade" });
         };
@@ -82,7 +84,7 @@ impl Reorg {
             return Err(ProofError::OtherFork { proof: proof.fork, local: self.head().fork });
         }
         let mut nodes = Vec::new();
-        match path::climb(proof, None, &mut nodes)? {
+        match path::climb(proof, None, &BTreeMap::new(), &mut nodes)?.unproven() {
             Some(root) if root == diff => {}
             Some(root) if root.index == diff.index => return Err(ProofError::Checksum { index: root.index }),
             _ => return Ok(false),

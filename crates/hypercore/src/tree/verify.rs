@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::upgrade::{self, Upgraded};
 use super::{NodeSource, ProofError, TreeBatch, TreeHead, path};
 use crate::flat_tree::Position;
@@ -56,7 +58,7 @@ pub(super) fn verify_hashed(
         return Err(ProofError::OtherFork { proof: proof.fork, local: head.fork });
     }
     let mut nodes = Vec::new();
-    let computed = path::climb(proof, leaf, &mut nodes)?;
+    let computed = path::climb(proof, leaf, &batch.nodes, &mut nodes)?.unproven();
 
     let upgraded = match &proof.upgrade {
         Some(upgrade) => match replay_on(head, proof.fork, upgrade, computed) {
@@ -111,7 +113,7 @@ fn replay_on(
 /// that arrive out of context. Of `head` only the prologue counts. The signature is for the caller to verify.
 pub fn verify_fully_remote(head: &TreeHead, proof: &Proof) -> Result<TreeHead, ProofError> {
     let mut nodes = Vec::new();
-    let computed = path::climb(proof, None, &mut nodes)?;
+    let computed = path::climb(proof, None, &BTreeMap::new(), &mut nodes)?.unproven();
     let Some(upgrade) = &proof.upgrade else {
         return Err(ProofError::Malformed { reason: "it has no upgrade" });
     };
