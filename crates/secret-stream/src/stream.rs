@@ -19,6 +19,8 @@ pub const MAX_MESSAGE: usize = MAX_FRAME - OVERHEAD;
 const STREAM_HEADER: usize = 32 + HEADER;
 /// Messages of one receive share an allocation of up to this size; longer ones get their own.
 const ARENA: usize = 64 * 1024;
+/// An allocation that was made for less is not kept for the next receive.
+const KEEP_ARENA: usize = 16 * 1024;
 /// A gather buffer that grew beyond this is given back instead of kept.
 const KEEP_GATHER: usize = 1024 * 1024;
 
@@ -94,6 +96,7 @@ pub struct SecretStream {
     pull: Option<Pull>,
     frames: FrameReader,
     frames_decrypted: u64,
+    arena: BytesMut,
     output: Output,
     gather: Vec<u8>,
     queued: Vec<Bytes>,
@@ -161,6 +164,7 @@ impl SecretStream {
             pull: None,
             frames: FrameReader::default(),
             frames_decrypted: 0,
+            arena: BytesMut::new(),
             output: Output::new(),
             gather: Vec::new(),
             queued: Vec::new(),
@@ -335,8 +339,28 @@ impl SecretStream {
         Some(peer.datagrams.get_or_insert_with(new))
     }
 
-    fn receive_frames(&mut self, frames: &mut FrameReader, mut bytes: &[u8]) -> Result<(), Error> {
+    fn receive_frames(&mut self, frames: &mut FrameReader, bytes: &[u8]) -> Result<(), Error> {
+        // A busy stream uses the same memory again, as soon as its messages were dropped; a quiet one makes room
+        // for just what it decrypts, so that a message that is kept does not keep more than its neighbours.
         let mut arena = BytesMut::new();
+        if bytes.len() >= KEEP_ARENA {
+            arena = std::mem::take(&mut self.arena);
+        }
+        let received = self.decrypt_frames(frames, bytes, &mut arena);
+        if bytes.len() >= KEEP_ARENA {
+            self.arena = arena;
+        } else {
+            self.arena = BytesMut::new();
+        }
+        received
+    }
+
+    fn decrypt_frames(
+        &mut self,
+        frames: &mut FrameReader,
+        mut bytes: &[u8],
+        arena: &mut BytesMut,
+    ) -> Result<(), Error> {
         loop {
             let limit = match self.phase {
                 Phase::Handshake(_) => noise::MAX_MESSAGE,
@@ -348,7 +372,7 @@ impl SecretStream {
                 Err(frame::TooLong(len)) => return Err(Error::HandshakeFrameTooLarge { len, limit }),
             };
             match &self.phase {
-                Phase::Open => self.receive_message(frame, bytes.len(), &mut arena)?,
+                Phase::Open => self.receive_message(frame, bytes.len(), arena)?,
                 Phase::Handshake(_) => self.receive_handshake(frame)?,
                 Phase::Header { .. } => self.receive_header(frame)?,
                 Phase::Closed => return Err(Error::Closed),
@@ -419,7 +443,7 @@ impl SecretStream {
         let Some(pull) = &mut self.pull else {
             return Err(Error::Closed);
         };
-        if arena.capacity() < len {
+        if arena.capacity() < len && !arena.try_reclaim(len) {
             // What is left of the input bounds what can still be needed.
             *arena = BytesMut::with_capacity(len.saturating_add(rest).min(ARENA).max(len));
         }
