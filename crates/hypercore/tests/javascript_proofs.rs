@@ -4,7 +4,7 @@
 //! `tests/vectors/proofs.jsonl` was printed by the JavaScript package:
 //!
 //! ```text
-//! cd interop/js && npm ci && node proofs.js 1 25 > ../../crates/hypercore/tests/vectors/proofs.jsonl
+//! cd interop/js && npm ci && node proofs.js 1 12 > ../../crates/hypercore/tests/vectors/proofs.jsonl
 //! ```
 //!
 //! With the environment variable `HYPERCORE_PROOFS` naming another file of such lines (another seed, more of them), that
