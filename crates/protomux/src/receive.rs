@@ -9,6 +9,9 @@ use crate::remote::{Remote, Request};
 use crate::topics::TopicKey;
 use crate::{Error, Protomux};
 
+/// Unanswered channels of the remote for one protocol and id. Nobody needs more than a few; searching among them
+/// must stay cheap.
+const MAX_INCOMING: usize = 1024;
 /// Batches within batches. JS reads any depth and writes none; this bounds the stack.
 const MAX_BATCH_DEPTH: usize = 8;
 
@@ -85,6 +88,9 @@ impl Protomux {
         let remote = index_of(remote_id).ok_or(Error::InvalidOpen { remote_id })?;
         self.remotes.make_room(remote, &self.limits)?;
         let topic = self.topics.find_or_create(TopicKey::new(&protocol, id.as_deref()));
+        if self.topics.get(topic).is_some_and(|topic| topic.incoming.len() >= MAX_INCOMING) {
+            return Err(Error::TooManyPendingOpens { limit: MAX_INCOMING });
+        }
         let waiting = self.topics.get_mut(topic).and_then(|topic| topic.outgoing.pop_front());
         let Some(local) = waiting else {
             let request = Request { protocol, id, handshake };

@@ -286,6 +286,14 @@ fn remote_queues_are_bounded() {
     receive(&mut mux, b"\x00\x01\x01\x01p\x00").unwrap();
     assert_eq!(receive(&mut mux, b"\x00\x01\x02\x01q\x00"), Err(Error::TooManyRemoteChannels { limit: 1 }));
 
+    let mut mux = Protomux::new();
+    let mut open = |id: u32| {
+        let id = [&[0xfd][..], &(id as u16).to_le_bytes()].concat();
+        mux.receive([b"\x00\x01", &id[..], b"\x01p\x00"].concat().into())
+    };
+    (1..=1024).for_each(|id| open(id).unwrap());
+    assert_eq!(open(1025), Err(Error::TooManyPendingOpens { limit: 1024 }));
+
     let mut mux = Protomux::with_limits(Limits { max_events: 10, ..Limits::default() });
     let _ = mux.open(OpenOptions::new("p")).unwrap();
     receive(&mut mux, b"\x00\x01\x01\x01p\x00").unwrap();

@@ -4,7 +4,7 @@
 //! Ed25519 points (npm `noise-curve-ed` 2.1), so that the key that signs also identifies a connection. The
 //! protocol names are `Noise_XX_Ed25519_ChaChaPoly_BLAKE2b` and `Noise_IK_Ed25519_ChaChaPoly_BLAKE2b`.
 //!
-//! The pattern machinery is the reviewed one of the `snow` crate; [`primitives`] gives it this curve, and the
+//! The pattern machinery is the reviewed one of the `snow` crate; `primitives.rs` gives it this curve, and the
 //! same BLAKE2b and ChaCha20-Poly1305 implementations that the rest of the stack uses. `snow` ends in its own
 //! transport messages, which this stack does not use, so the two keys are taken from it (`risky-raw-split`)
 //! and go to the secretstream.
