@@ -3,10 +3,10 @@
 mod answer;
 pub mod backoff;
 mod connection;
-mod cores;
 mod limits;
 mod listener;
 mod mailbox;
+mod peers;
 mod rpc;
 mod server;
 mod session_table;
@@ -14,6 +14,7 @@ mod waits;
 
 pub use limits::Limits;
 pub use listener::ListenError;
+pub use peers::{PeerHub, PeerSource};
 pub use rpc::Gone;
 pub use server::{Server, ServerOptions, StartError};
 pub use waits::Discovery;

@@ -4,11 +4,13 @@ mod cli;
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::Path,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use corestore::Corestore;
 use hyperspace_common::Endpoint;
 use hyperspace_server::{Server, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,21 +30,28 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: cli::Options) -> Result<()> {
-    let Endpoint::Socket(socket) = Endpoint::socket(options.host.as_deref())? else {
-        anyhow::bail!("a socket's name is needed");
-    };
     // Before clients can connect, so that a signal that comes early is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let Endpoint::Socket(socket) = Endpoint::socket(options.host.as_deref())? else {
+        anyhow::bail!("the socket's name is none");
+    };
+    let store = open_store(&options)?;
     let server = Server::start(ServerOptions {
+        store: Some(store),
         socket: Some(socket.clone()),
-        rpc_listen: options.rpc_listen.clone(),
+        rpc_listen: options.rpc_listen,
+        peer_listen: options.peer_listen,
+        connect: options.connect,
         ..ServerOptions::default()
     })
     .await?;
     announce(&format!("Listening on {}", socket.display()));
     if let Some(address) = server.rpc_address() {
         announce(&format!("Listening on {address}"));
+    }
+    if let Some(address) = server.peer_address() {
+        announce(&format!("Listening for peers on {address}"));
     }
     tokio::select! {
         () = server.stopped() => {}
@@ -52,6 +61,38 @@ async fn run(options: cli::Options) -> Result<()> {
     tracing::info!("shutting down");
     server.stop().await;
     Ok(())
+}
+
+/// The store that the options mean.
+fn open_store(options: &cli::Options) -> Result<Corestore> {
+    if options.memory_only {
+        return Ok(Corestore::memory());
+    }
+    let folder = match &options.storage {
+        Some(folder) => folder.clone(),
+        None => {
+            let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+            home.context("there is no home folder; say with --storage where to store")?
+                .join(".hyperspace/storage")
+        }
+    };
+    open_folder(&folder, options.fsync)
+}
+
+#[cfg(feature = "rocksdb")]
+fn open_folder(folder: &Path, fsync: cli::Fsync) -> Result<Corestore> {
+    use hypercore::storage::{FolderOptions, FsyncPolicy};
+    let fsync = match fsync {
+        cli::Fsync::Always => FsyncPolicy::EveryCommit,
+        cli::Fsync::Never => FsyncPolicy::Never,
+        cli::Fsync::Millis(millis) => FsyncPolicy::Interval(std::time::Duration::from_millis(millis)),
+    };
+    Ok(Corestore::open_with(folder, FolderOptions { fsync, ..FolderOptions::default() })?)
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn open_folder(_folder: &Path, _fsync: cli::Fsync) -> Result<Corestore> {
+    anyhow::bail!("this build has no storage on disk (the feature `rocksdb` is off); use --memory-only")
 }
 
 /// A line on standard output, at once: programs wait for it. Nobody may be reading any more.

@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
-use hypercore::{DiscoveryKey, Hypercore, Key, PeerInfo};
+use corestore::{Corestore, LoadWatch, Query};
+use hypercore::{Hypercore, Key, PeerInfo};
 use hyperspace_common::RpcError;
 use thiserror::Error;
 use tokio::{
@@ -28,10 +28,10 @@ use tracing::{debug, info, warn};
 use crate::{
     answer::core_error,
     connection::{self, Connection},
-    cores::Cores,
     limits::Limits,
-    listener::{ListenError, SocketListener, listen_loopback},
+    listener::{ListenError, SocketListener, listen_anywhere, listen_loopback},
     mailbox::{Event, Mailbox},
+    peers::{Dial, Listen, PeerHub, PeerSource},
     rpc::{Gone, SessionCore},
     waits::Discovery,
 };
@@ -39,13 +39,26 @@ use crate::{
 /// How many cores are remembered as told of; beyond, some may be told of twice.
 const FEEDS_REMEMBERED: usize = 65_536;
 
+/// The namespace of what the daemon itself keeps, so that no name of a user's can meet it.
+const OWN_NAMESPACE: &str = "@hyperspace:internal";
+/// How often the store is asked whether something is to be forced to disk.
+const SYNC_LOOK: Duration = Duration::from_millis(250);
+
 /// How a server is to run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct ServerOptions {
+    /// Where cores are stored; `None` for memory.
+    pub store: Option<Corestore>,
     /// The UNIX socket; `None` for no socket.
     pub socket: Option<PathBuf>,
     /// A loopback address for RPC over TCP.
     pub rpc_listen: Option<String>,
+    /// A TCP address for peers to connect to.
+    pub peer_listen: Option<String>,
+    /// TCP addresses of peers to connect to.
+    pub connect: Vec<String>,
+    /// Whatever else brings connections with peers.
+    pub sources: Vec<Box<dyn PeerSource>>,
     /// What clients may take.
     pub limits: Limits,
 }
@@ -57,9 +70,9 @@ pub enum StartError {
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// A core could not be opened.
-    #[error(transparent)]
-    Core(#[from] hypercore::Error),
+    /// The store's primary key yields no usable identity.
+    #[error("the store yields no usable key pair for connections with peers")]
+    KeyPair,
 }
 
 /// A running server. It ends when it is stopped or dropped.
@@ -69,42 +82,91 @@ pub struct Server {
     tasks: JoinSet<()>,
     socket: Option<PathBuf>,
     rpc_address: Option<SocketAddr>,
+    peer_address: Option<SocketAddr>,
 }
 
 /// What all connections share.
 pub(crate) struct Shared {
-    cores: Cores,
+    store: Corestore,
+    peers: Arc<PeerHub>,
     clients: Arc<Clients>,
     limits: Limits,
     stopping: CancellationToken,
     next_client: AtomicU64,
+    _feeds: LoadWatch,
 }
 
 impl Server {
     /// Starts a server on the current tokio runtime. When this returns, clients can connect.
     pub async fn start(options: ServerOptions) -> Result<Self, StartError> {
+        let store = options.store.unwrap_or_else(Corestore::memory);
         let clients = Arc::new(Clients::default());
         let told = clients.clone();
-        let cores = Cores::memory(Arc::new(move |core| told.feed(core)));
+        let feeds = store.on_load(Arc::new(move |core| told.feed(core)));
+        let told = clients.clone();
+        let watch = Arc::new(move |peer: &Arc<PeerInfo>, connected| told.peer(peer, connected));
+        let peers = PeerHub::new(store.clone(), identity(&store)?, watch);
         let shared = Arc::new(Shared {
-            cores,
+            store,
+            peers: peers.clone(),
             clients,
             limits: options.limits,
             stopping: CancellationToken::new(),
             next_client: AtomicU64::new(0),
+            _feeds: feeds,
         });
+        // Everything that can fail comes before the first task.
+        let (mut rpc_address, mut peer_address) = (None, None);
+        let mut sources = options.sources;
+        let rpc = match &options.rpc_listen {
+            Some(address) => Some(listen_loopback(address).await?),
+            None => None,
+        };
+        if let Some(address) = &options.peer_listen {
+            let listener = listen_anywhere(address).await?;
+            peer_address = listener.local_addr().ok();
+            sources.push(Box::new(Listen { listener }));
+        }
+        let socket = match &options.socket {
+            Some(path) => Some(SocketListener::bind(path).await?),
+            None => None,
+        };
         let mut tasks = JoinSet::new();
-        let mut rpc_address = None;
-        if let Some(address) = &options.rpc_listen {
-            let listener = listen_loopback(address).await?;
+        sources.extend(
+            options.connect.into_iter().map(|address| Box::new(Dial { address }) as Box<dyn PeerSource>),
+        );
+        for source in sources {
+            tasks.spawn(source.run(peers.clone(), shared.stopping.clone()));
+        }
+        if let Some(listener) = rpc {
             rpc_address = listener.local_addr().ok();
             tasks.spawn(accept_tcp(shared.clone(), listener));
         }
-        if let Some(path) = &options.socket {
-            let listener = SocketListener::bind(path).await?;
+        if let Some(listener) = socket {
             tasks.spawn(accept_socket(shared.clone(), listener));
         }
-        Ok(Self { shared, tasks, socket: options.socket, rpc_address })
+        tasks.spawn(keep_synced(shared.clone()));
+        Ok(Self { shared, tasks, socket: options.socket, rpc_address, peer_address })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Corestore {
+        &self.shared.store
+    }
+
+    /// The daemon's identity towards peers. It stays the same as long as the store does.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.shared.peers.public_key()
+    }
+
+    /// The peers that are connected.
+    pub fn peers(&self) -> Vec<Arc<PeerInfo>> {
+        self.shared.peers.peers()
+    }
+
+    /// The TCP address that peers connect to.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
     }
 
     /// The UNIX socket that clients connect to.
@@ -135,6 +197,9 @@ impl Server {
         self.shared.stop();
         while self.tasks.join_next().await.is_some() {}
         self.shared.clients.wait_empty().await;
+        if let Err(error) = self.shared.store.close() {
+            warn!(%error, "the store could not be forced to disk");
+        }
     }
 }
 
@@ -147,7 +212,12 @@ impl Drop for Server {
 impl Shared {
     /// Opens a core.
     pub(crate) fn open(&self, key: Option<Key>, name: Option<&str>) -> Result<Hypercore, RpcError> {
-        self.cores.open(key, name).map_err(|error| core_error(&error))
+        let query = match (key, name) {
+            (Some(key), _) => Query::key(key),
+            (None, Some(name)) => Query::name(name),
+            (None, None) => Query::fresh(),
+        };
+        self.store.get(query).map_err(|error| core_error(&error))
     }
 
     /// Opens a core for a session that is not to keep it open. When nobody else has it open, the session keeps it
@@ -172,23 +242,29 @@ impl Shared {
     }
 
     pub(crate) fn discovery(&self) -> Arc<dyn Discovery> {
-        Arc::new(Nobody)
+        self.peers.clone()
     }
 
-    pub(crate) fn public_key(&self) -> [u8; 32] {
-        [0; 32]
-    }
-
-    pub(crate) fn network_peers(&self) -> Vec<Arc<PeerInfo>> {
-        Vec::new()
+    pub(crate) fn peers(&self) -> &PeerHub {
+        &self.peers
     }
 }
 
-struct Nobody;
+/// The key pair that the daemon shows to peers.
+fn identity(store: &Corestore) -> Result<secret_stream::KeyPair, StartError> {
+    let pair = store.namespace(OWN_NAMESPACE).key_pair("noise");
+    secret_stream::KeyPair::from_secret_bytes(&pair.secret_bytes()).ok_or(StartError::KeyPair)
+}
 
-impl Discovery for Nobody {
-    fn flushed(&self, _: &DiscoveryKey) -> Option<BoxFuture<'static, ()>> {
-        None
+/// Serves the store's fsync policy.
+async fn keep_synced(shared: Arc<Shared>) {
+    tokio::select! {
+        () = shared.stopping.cancelled() => {}
+        result = shared.store.keep_synced(SYNC_LOOK) => {
+            if let Err(error) = result {
+                warn!(%error, "what was written could not be forced to disk");
+            }
+        }
     }
 }
 
@@ -223,6 +299,18 @@ impl Clients {
             for mailbox in state.mailboxes.values() {
                 mailbox.push(Event::Feed { key });
             }
+        }
+    }
+
+    /// Tells every client of a peer of the daemon.
+    fn peer(&self, peer: &Arc<PeerInfo>, connected: bool) {
+        for mailbox in self.lock().mailboxes.values() {
+            let peer = peer.clone();
+            mailbox.push(if connected {
+                Event::NetworkPeerAdd { peer }
+            } else {
+                Event::NetworkPeerRemove { peer }
+            });
         }
     }
 

@@ -92,8 +92,8 @@ impl Rpc {
 
     fn network_open(&self) -> OpenNetworkResponse {
         OpenNetworkResponse {
-            public_key: Bytes::copy_from_slice(&self.server.public_key()),
-            peers: self.server.network_peers().iter().map(|peer| wire_peer(peer)).collect(),
+            public_key: Bytes::copy_from_slice(&self.server.peers().public_key()),
+            peers: self.server.peers().peers().iter().map(|peer| wire_peer(peer)).collect(),
         }
     }
 

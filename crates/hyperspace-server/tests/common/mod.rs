@@ -1,6 +1,7 @@
 //! A server in this process, and raw frames to and from it.
 
-#![allow(dead_code)]
+// Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub)]
 
 use std::path::PathBuf;
 
