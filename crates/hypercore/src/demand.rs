@@ -315,6 +315,9 @@ impl Demand {
         self.settle_blocks(core, &arrivals);
         let ids: Vec<DemandId> = self.others.iter().copied().collect();
         for id in ids {
+            if let Some(length) = arrivals.truncated {
+                self.rewind(id, length);
+            }
             self.settle_other(core, id);
         }
     }
@@ -339,6 +342,17 @@ impl Demand {
                 };
             }
         }
+    }
+
+    /// After the log was cut: a range that was complete up to somewhere is complete up to there at most.
+    fn rewind(&mut self, id: DemandId, length: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Want::Range(range) = &entry.want else { return };
+        let cursor = match &range.blocks {
+            Some(blocks) => blocks.partition_point(|index| *index < length) as u64,
+            None => length.max(range.start),
+        };
+        entry.cursor = entry.cursor.min(cursor);
     }
 
     fn settle_other(&mut self, core: &Core, id: DemandId) {

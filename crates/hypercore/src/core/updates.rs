@@ -65,6 +65,8 @@ pub struct Arrivals {
     pub appended: Vec<Range<u64>>,
     /// Length or fork changed.
     pub head_changed: bool,
+    /// The log was cut to this length: blocks from there on are not what they were.
+    pub truncated: Option<u64>,
     /// Tree nodes came.
     pub nodes: bool,
     /// Too much to list: look at everything.
@@ -159,6 +161,8 @@ impl Journal {
         self.head_changed();
         self.arrivals.blocks.retain(|(index, _)| *index < new_length);
         self.arrivals.appended.retain(|range| range.start < new_length);
+        let lowest = self.arrivals.truncated.map_or(new_length, |lowest| lowest.min(new_length));
+        self.arrivals.truncated = Some(lowest);
         if !self.tracking {
             return;
         }
