@@ -89,14 +89,15 @@ impl ReplicationHub {
         Ok(Replication::new(link, watched))
     }
 
-    /// A user opened a session of the core: it gets a channel on every connection that has none for it.
-    pub fn core_in_use(&self, discovery_key: &DiscoveryKey) {
+    /// A user opened a session of the core: it gets a channel on every connection that has none for it, and what the
+    /// user asks for waits for that.
+    pub fn core_in_use(&self, core: &Hypercore) {
         if self.connection_count() == 0 {
             return;
         }
         let links: Vec<_> = self.links().values().cloned().collect();
         for link in links {
-            link.open(*discovery_key);
+            link.open(core);
         }
     }
 
@@ -185,6 +186,7 @@ impl ReplicationHub {
     }
 
     pub(super) fn unlink(&self, link: &Link) {
+        link.ended();
         if self.links().remove(&link.id).is_some() {
             self.live.fetch_sub(1, Ordering::AcqRel);
         }

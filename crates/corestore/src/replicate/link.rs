@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use hypercore::DiscoveryKey;
+use hypercore::session::FindingPeers;
+use hypercore::{DiscoveryKey, Hypercore};
 use hypercore_replicator::PeerId;
 
 /// One connection as others see it.
@@ -19,6 +20,12 @@ pub(crate) struct Link {
 struct Mailbox {
     mail: Mail,
     waker: Option<Waker>,
+    /// Keeps updates of the cores to be opened waiting until the connection has offered them a channel.
+    finding: HashMap<DiscoveryKey, FindingPeers>,
+    /// The same for mail that the task has in hand.
+    handed: HashMap<DiscoveryKey, FindingPeers>,
+    /// The task is gone.
+    ended: bool,
 }
 
 /// What has come together since the task looked last.
@@ -51,9 +58,31 @@ impl Link {
         Self { id, mailbox: Mutex::default() }
     }
 
-    /// The core came into use.
-    pub(super) fn open(&self, discovery_key: DiscoveryKey) {
-        self.put(|mail| mail.open.insert(discovery_key));
+    /// The core came into use. What its users ask for waits until the connection has looked.
+    pub(super) fn open(&self, core: &Hypercore) {
+        let discovery_key = core.discovery_key();
+        // Made, and dropped, without the lock: both lock the core.
+        let finding = core.finding_peers();
+        let mut mailbox = self.lock();
+        if mailbox.ended {
+            return drop(mailbox);
+        }
+        let replaced = mailbox.finding.insert(discovery_key, finding);
+        let waker = if mailbox.mail.open.insert(discovery_key) { mailbox.waker.take() } else { None };
+        drop(mailbox);
+        drop(replaced);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The connection has ended: nobody looks any more.
+    pub(super) fn ended(&self) {
+        let mut mailbox = self.lock();
+        mailbox.ended = true;
+        let finding = (std::mem::take(&mut mailbox.finding), std::mem::take(&mut mailbox.handed));
+        drop(mailbox);
+        drop(finding);
     }
 
     /// The core changed.
@@ -82,6 +111,13 @@ impl Link {
     /// What has come, if anything; else `waker` is woken when something does.
     pub(super) fn take(&self, waker: &Waker) -> Option<Mail> {
         let mut mailbox = self.lock();
+        if !mailbox.handed.is_empty() {
+            // What was taken before has been worked on. Without the lock: users of the cores are told.
+            let handed = std::mem::take(&mut mailbox.handed);
+            drop(mailbox);
+            drop(handed);
+            mailbox = self.lock();
+        }
         if mailbox.mail.is_empty() {
             match &mut mailbox.waker {
                 Some(known) if known.will_wake(waker) => {}
@@ -89,6 +125,7 @@ impl Link {
             }
             return None;
         }
+        mailbox.handed = std::mem::take(&mut mailbox.finding);
         Some(std::mem::take(&mut mailbox.mail))
     }
 

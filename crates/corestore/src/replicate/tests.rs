@@ -1,13 +1,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use hypercore::demand::DownloadRange;
+use hypercore::events::{CoreEvent, StreamedEvent};
+use hypercore::proof::{ProofRequest, RequestBlock};
 use hypercore::session::WeakHypercore;
 use hypercore::storage::Database;
 use hypercore::{DiscoveryKey, Error, Hypercore, Key};
-use hypercore_protocol::KeyPair;
+use hypercore_protocol::messages::{Request, Synchronize};
+use hypercore_protocol::{ChannelId, Connection, ConnectionEvent, ConnectionOptions, KeyPair, Message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{CoreSource, ReplicateOptions, Replication, ReplicationHub};
@@ -71,7 +75,7 @@ impl Store {
 
     fn adopt(&self, core: Hypercore) -> Hypercore {
         self.cores.loaded.lock().unwrap().insert(core.discovery_key(), core.weak());
-        self.hub.core_in_use(&core.discovery_key());
+        self.hub.core_in_use(&core);
         core
     }
 
@@ -341,4 +345,149 @@ async fn closing_a_core_by_force_closes_its_channels() {
     drop(log);
     let again = reader.get(Key::from([1; 32]));
     assert_eq!(again.length(), 0);
+}
+
+/// Sends by hand what an honest peer would not.
+struct Rogue {
+    connection: Connection,
+    io: DuplexStream,
+}
+
+impl Rogue {
+    fn new(io: DuplexStream) -> Self {
+        let options = ConnectionOptions::new(true, KeyPair::from_seed(&[66; 32]));
+        Self { connection: Connection::new(options, Instant::now()).unwrap(), io }
+    }
+
+    /// Writes what is pending; reads only when told so.
+    async fn write(&mut self) {
+        while let Some(bytes) = self.connection.poll_transmit().unwrap() {
+            self.io.write_all(&bytes).await.unwrap();
+        }
+    }
+
+    async fn next(&mut self) -> ConnectionEvent {
+        let mut buffer = vec![0; 4096];
+        loop {
+            if let Some(event) = self.connection.poll_event().unwrap() {
+                return event;
+            }
+            self.write().await;
+            let n = self.io.read(&mut buffer).await.unwrap();
+            self.connection.receive(&buffer[..n], Instant::now()).unwrap();
+        }
+    }
+
+    async fn open(&mut self, key: &Key) -> ChannelId {
+        self.connection.open(key).unwrap();
+        loop {
+            if let ConnectionEvent::Opened { channel, .. } = self.next().await {
+                return channel;
+            }
+        }
+    }
+}
+
+fn request(id: u64, index: u64) -> Message {
+    let proof = ProofRequest { block: Some(RequestBlock { index, nodes: 0 }), ..ProofRequest::default() };
+    Message::Request(Request { id, fork: 0, proof, priority: 0 })
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_for_everything_and_never_reads_is_answered_no_more_than_it_takes() {
+    let store = Store::new(1);
+    let log = store.create(9);
+    log.append_batch((0..1000u32).map(|i| Bytes::from(vec![i as u8; 20_000]))).unwrap();
+    let uploads = log.events();
+    let (io, far) = tokio::io::duplex(64 * 1024);
+    let connection = store.replicate(false, io);
+    let mut rogue = Rogue::new(far);
+    let channel = rogue.open(&log.key()).await;
+    for i in 0..1000 {
+        rogue.connection.send(channel, request(i + 1, i)).unwrap();
+    }
+    rogue.write().await;
+    // Others are served all the same.
+    let reader = Store::new(2);
+    let copy = reader.get(log.key());
+    let _connections = connect(&store, &reader);
+    assert_eq!(copy.get(999).await.unwrap().len(), 20_000);
+    assert!(!connection.is_closed());
+    log.close_all();
+    let uploaded = uploads
+        .filter(|event| std::future::ready(matches!(event, StreamedEvent::Event(CoreEvent::Upload { .. }))))
+        .count()
+        .await;
+    assert!((1..100).contains(&uploaded), "{uploaded} blocks were read for a peer that takes none");
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_cores_is_refused_one_by_one() {
+    let store = Store::new(1);
+    let (io, far) = tokio::io::duplex(64 * 1024);
+    let connection = store.replicate(false, io);
+    let mut rogue = Rogue::new(far);
+    for i in 0..3_000u32 {
+        let mut key = [7; 32];
+        key[..4].copy_from_slice(&i.to_le_bytes());
+        rogue.connection.open(&Key::from(key)).unwrap();
+    }
+    let mut refused = 0;
+    while refused < 3_000 {
+        refused += u32::from(matches!(rogue.next().await, ConnectionEvent::Closed { .. }));
+    }
+    assert_eq!(store.hub.core_count(), 0);
+    assert!(!connection.is_closed());
+}
+
+#[tokio::test]
+async fn nonsense_on_a_channel_does_not_reach_the_others() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append_batch(blocks(0..50)).unwrap();
+    let (io, far) = tokio::io::duplex(64 * 1024);
+    let _connection = writer.replicate(false, io);
+    let mut rogue = Rogue::new(far);
+    let channel = rogue.open(&log.key()).await;
+    let huge = u64::MAX >> 11;
+    for message in [
+        Message::Synchronize(Synchronize {
+            fork: huge,
+            length: huge,
+            remote_length: huge,
+            ..Default::default()
+        }),
+        Message::Range(hypercore_protocol::messages::Range { drop: false, start: 0, length: huge }),
+        Message::Want(hypercore_protocol::messages::Want { start: huge, length: huge, any: true }),
+        Message::Unwant(hypercore_protocol::messages::Unwant { start: 3, length: huge, any: false }),
+        Message::Bitfield(hypercore_protocol::messages::Bitfield::from_words(huge, &[u32::MAX; 100])),
+        Message::Cancel(hypercore_protocol::messages::Cancel { request: huge }),
+        Message::NoData(hypercore_protocol::messages::NoData { request: huge, reason: 77 }),
+        request(huge, huge),
+        request(0, 0),
+    ] {
+        rogue.connection.send(channel, message).unwrap();
+    }
+    rogue.write().await;
+    let copy = reader.get(log.key());
+    let _connections = connect(&writer, &reader);
+    download_all(&copy, 50).await;
+}
+
+#[tokio::test]
+async fn a_small_core_is_not_starved_by_a_large_one() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let (large, small) = (writer.create(8), writer.create(9));
+    large.append_batch((0..400u32).map(|i| Bytes::from(vec![i as u8; 20_000]))).unwrap();
+    small.append("small").unwrap();
+    let copies = (reader.get(large.key()), reader.get(small.key()));
+    let _connections = connect(&writer, &reader);
+    assert_eq!(copies.0.get(0).await.unwrap().len(), 20_000);
+    let mut whole = copies.0.download(DownloadRange::new(0, 400)).unwrap();
+    tokio::select! {
+        biased;
+        _ = whole.done() => panic!("the large one came first"),
+        got = copies.1.get(0) => assert_eq!(got.unwrap(), "small"),
+    }
+    whole.done().await.unwrap();
 }
