@@ -38,7 +38,12 @@ impl Database {
     /// Opens what stands in `storage`, empty or not.
     pub fn open(storage: Arc<dyn Storage>) -> Result<Self, OpenError> {
         let head = match storage.get(&keys::store_head())? {
-            Some(bytes) => StoreHead::decode(bytes)?,
+            Some(bytes) => match StoreHead::version_of(&bytes)? {
+                found if found > STORE_VERSION => {
+                    return Err(OpenError::TooNew { found, known: STORE_VERSION });
+                }
+                _ => StoreHead::decode(bytes)?,
+            },
             None => StoreHead::default(),
         };
         Ok(Self { shared: Arc::new(Shared { storage, head: Mutex::new(head) }) })
@@ -126,12 +131,18 @@ impl Database {
 
     /// The records of a core, when it is stored here.
     pub fn resume(&self, discovery_key: &DiscoveryKey) -> Result<Option<CoreStore>, StorageError> {
-        match self.pointers(discovery_key)? {
-            Some(pointers) => {
-                CoreStore::open(Arc::clone(&self.shared.storage), pointers.core, pointers.data).map(Some)
+        let Some(pointers) = self.pointers(discovery_key)? else {
+            return Ok(None);
+        };
+        let remedy = match pointers.version {
+            0 => "its blocks are still in the files of corestore 6; open it once with corestore 7 on Node",
+            1 | STORE_VERSION => {
+                let storage = Arc::clone(&self.shared.storage);
+                return CoreStore::open(storage, pointers.core, pointers.data).map(Some);
             }
-            None => Ok(None),
-        }
+            _ => "it was made by a newer program; use a newer version of this one",
+        };
+        Err(StorageError::Version { record: "core", found: pointers.version, remedy })
     }
 
     /// Discovery key of the core with this name.
@@ -190,6 +201,11 @@ impl Database {
     /// Does what the passing of time demands; see [`Storage::tick`].
     pub fn tick(&self, now: Instant) -> Result<Option<Instant>, StorageError> {
         self.shared.storage.tick(now)
+    }
+
+    /// About how many bytes of memory the storage uses: buffers, indexes, caches.
+    pub fn memory_usage(&self) -> usize {
+        self.shared.storage.memory_usage()
     }
 
     fn lock_head<T>(&self, look: impl FnOnce(&StoreHead) -> T) -> T {

@@ -65,14 +65,14 @@ impl Database {
 
 /// A RocksDB in a folder that this process has locked.
 #[derive(Debug)]
-struct Folder {
+pub(super) struct Folder {
     // Dropped in this order: the lock is let go when the engine has closed its files.
     engine: RocksStorage,
     _lock: DeviceLock,
 }
 
 impl Folder {
-    fn open(path: &Path, options: &FolderOptions) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, options: &FolderOptions) -> Result<Self, OpenError> {
         let contents = Contents::of(path)?;
         match contents {
             Contents::Nothing if !options.create => return Err(OpenError::Missing { path: path.to_owned() }),
@@ -201,6 +201,10 @@ impl Storage for Folder {
 
     fn tick(&self, now: Instant) -> Result<Option<Instant>, StorageError> {
         self.engine.tick(now)
+    }
+
+    fn memory_usage(&self) -> usize {
+        self.engine.memory_usage()
     }
 
     fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StorageError> {

@@ -31,7 +31,7 @@ const DATA_TREE: u64 = 4;
 const DATA_BITFIELD: u64 = 5;
 const DATA_USER_DATA: u64 = 6;
 const DATA_LOCAL: u64 = 7;
-const DATA_MARK: u64 = 8;
+// 8 are marks, which JS keeps while it collects garbage.
 
 /// Type of the only bitfield that exists: which blocks are here.
 const BITFIELD_PRESENT: u64 = 0;
@@ -353,14 +353,4 @@ pub(crate) fn local(data_pointer: u64, name: &[u8]) -> Vec<u8> {
     key.extend_from_slice(&data(data_pointer, DATA_LOCAL));
     key.extend_from_slice(name);
     key
-}
-
-/// All local values: start and end.
-pub(crate) fn local_range(data_pointer: u64) -> (ShortKey, ShortKey) {
-    (data(data_pointer, DATA_LOCAL), data(data_pointer, DATA_LOCAL + 1))
-}
-
-/// A page of marks that JS keeps while it collects garbage.
-pub(crate) fn mark(data_pointer: u64, index: u64) -> ShortKey {
-    data(data_pointer, DATA_MARK).uint(index)
 }

@@ -47,9 +47,13 @@ fn scan(map: &Map, start: &[u8], end: &[u8], reverse: bool, visit: &mut Visitor<
     let Some(range) = between(map, start, end) else {
         return;
     };
-    let mut step = |(key, value): (&Box<[u8]>, &Bytes)| visit(key, value);
-    let _: ControlFlow<()> =
-        if reverse { range.rev().try_for_each(&mut step) } else { range.into_iter().try_for_each(&mut step) };
+    let flow = if reverse {
+        range.rev().try_for_each(|(key, value)| visit(key, value))
+    } else {
+        range.into_iter().try_for_each(|(key, value)| visit(key, value))
+    };
+    // Whether the visitor had enough is its own business.
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = flow;
 }
 
 impl Read for MemoryStorage {

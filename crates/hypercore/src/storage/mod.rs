@@ -12,12 +12,12 @@ mod core_store;
 mod database;
 #[cfg(feature = "rocksdb")]
 mod device_lock;
+#[cfg(feature = "rocksdb")]
+mod folder;
 mod keys;
 mod memory;
 mod open_error;
 mod records;
-#[cfg(feature = "rocksdb")]
-mod folder;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 
@@ -38,8 +38,6 @@ pub use records::{
     Alias, Auth, CorePointers, Dependency, Group, Head, Hints, NamedSession, STORE_VERSION, StoreHead,
     StoredKeyPair,
 };
-#[cfg(feature = "rocksdb")]
-pub use rocks::RocksStorage;
 
 /// Why storage could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,9 +67,16 @@ pub enum StorageError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The storage was opened for reading only.
-    #[error("the storage was opened read-only; open it for writing to change it")]
-    ReadOnly,
+    /// A record has a form that is not read.
+    #[error("the stored {record} has version {found}; {remedy}")]
+    Version {
+        /// Which record.
+        record: &'static str,
+        /// Its version.
+        found: u64,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// The storage was closed.
     #[error("the storage is closed")]
     Closed,
@@ -91,8 +96,13 @@ pub trait Read: Send + Sync + Debug {
     }
 
     /// Shows the entries of `start..end` to `visit`, in key order (or backwards), until it breaks.
-    fn scan(&self, start: &[u8], end: &[u8], reverse: bool, visit: &mut Visitor<'_>)
-    -> Result<(), StorageError>;
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StorageError>;
 }
 
 /// An ordered map of bytes with atomic batches. May be used from any thread.
@@ -116,8 +126,16 @@ pub trait Storage: Read {
         Ok(None)
     }
 
+    /// About how many bytes of memory the engine uses: buffers, indexes, caches.
+    fn memory_usage(&self) -> usize {
+        0
+    }
+
     /// Gives space of removed ranges back to the file system, as far as the engine can.
     fn compact(&self, _start: &[u8], _end: &[u8]) -> Result<(), StorageError> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

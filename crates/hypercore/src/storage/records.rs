@@ -167,6 +167,11 @@ impl StoreHead {
         out.finish()
     }
 
+    /// The version alone, whatever follows it.
+    pub(crate) fn version_of(bytes: &Bytes) -> Result<u64, StorageError> {
+        decode("store head", bytes.clone(), Reader::uint)
+    }
+
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, StorageError> {
         decode("store head", bytes, |input| {
             let version = input.uint()?;

@@ -24,7 +24,7 @@ const COLUMN_FAMILY: &str = "corestore";
 const MIN_BLOB_SIZE: u64 = 4096;
 
 /// A RocksDB database.
-pub struct RocksStorage {
+pub(super) struct RocksStorage {
     db: DB,
     cache: Cache,
     write_options: WriteOptions,
@@ -66,18 +66,6 @@ impl RocksStorage {
         let mut write_options = WriteOptions::default();
         write_options.set_sync(fsync == FsyncPolicy::EveryCommit);
         Ok(Self { db, cache, write_options, fsync, unsynced: Mutex::default() })
-    }
-
-    /// Bytes of memory in use: write buffers, tables, cache.
-    pub fn memory_usage(&self) -> usize {
-        let property = |name: &str| {
-            let value =
-                self.family().ok().and_then(|family| self.db.property_int_value_cf(family, name).ok());
-            value.flatten().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default()
-        };
-        property("rocksdb.cur-size-all-mem-tables")
-            + property("rocksdb.estimate-table-readers-mem")
-            + self.cache.get_usage()
     }
 
     fn family(&self) -> Result<&ColumnFamily, StorageError> {
@@ -244,6 +232,17 @@ impl Storage for RocksStorage {
         }
         self.sync()?;
         Ok(None)
+    }
+
+    fn memory_usage(&self) -> usize {
+        let property = |name: &str| {
+            let value =
+                self.family().ok().and_then(|family| self.db.property_int_value_cf(family, name).ok());
+            value.flatten().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default()
+        };
+        property("rocksdb.cur-size-all-mem-tables")
+            + property("rocksdb.estimate-table-readers-mem")
+            + self.cache.get_usage()
     }
 
     fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StorageError> {

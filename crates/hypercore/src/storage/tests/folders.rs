@@ -1,0 +1,152 @@
+//! Stores in folders: who may open what, and what they say otherwise.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::super::*;
+use super::databases::core;
+
+fn open(path: &Path) -> Result<Database, OpenError> {
+    Database::open_folder(path, FolderOptions::default())
+}
+
+#[test]
+fn what_was_written_is_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/store");
+    {
+        let database = open(&path).unwrap();
+        let store = database.create_core(&core(1, None)).unwrap();
+        let mut batch = store.batch();
+        batch.put_block(0, Bytes::from(vec![7; 100_000]));
+        store.commit(&batch).unwrap();
+        // Without flush: what is only in the log of the engine counts, too.
+    }
+    let database = open(&path).unwrap();
+    let store = database.resume(&[1; 32].into()).unwrap().unwrap();
+    assert_eq!(store.read().block(0).unwrap().unwrap(), vec![7; 100_000]);
+}
+
+#[test]
+fn a_folder_is_opened_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(folder.path()).unwrap();
+    let error = open(folder.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    assert!(error.to_string().contains("another process"), "{error}");
+    // The failed attempt did not give the lock away.
+    assert!(matches!(open(folder.path()), Err(OpenError::Locked { .. })));
+    drop(database);
+    open(folder.path()).unwrap();
+}
+
+#[test]
+fn folders_of_old_stores_are_recognised() {
+    for files in
+        [&["primary-key", "cores/ab/cd/abcd/oplog"][..], &["cores/x/oplog"], &["oplog", "tree", "data"]]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let file = folder.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, b"x").unwrap();
+        }
+        let error = open(folder.path()).unwrap_err();
+        assert!(matches!(error, OpenError::Legacy { .. }), "{files:?}: {error}");
+        assert!(error.to_string().contains("corestore 6"), "{error}");
+        assert!(!folder.path().join("CORESTORE").exists(), "nothing is written into it");
+    }
+}
+
+#[test]
+fn other_folders_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("holiday.jpg"), b"x").unwrap();
+    let error = open(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("holiday.jpg"), "{error}");
+    assert!(matches!(error, OpenError::Foreign { .. }));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let error = open(&folder.path().join("holiday.jpg")).unwrap_err();
+    assert!(matches!(error, OpenError::NotAFolder { .. }), "{error}");
+    let error = open(&folder.path().join("holiday.jpg/below")).unwrap_err();
+    assert!(matches!(error, OpenError::NotAFolder { .. }), "{error}");
+}
+
+#[test]
+fn a_missing_store_is_made_only_when_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let options = || FolderOptions { create: false, ..FolderOptions::default() };
+    let error = Database::open_folder(&path, options()).unwrap_err();
+    assert!(matches!(error, OpenError::Missing { .. }), "{error}");
+    assert!(!path.exists());
+    drop(open(&path).unwrap());
+    Database::open_folder(&path, options()).unwrap();
+}
+
+#[test]
+fn a_copy_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = folder.path().join("original");
+    drop(open(&original).unwrap());
+    let copy = folder.path().join("copy");
+    fs::create_dir_all(copy.join("db")).unwrap();
+    fs::copy(original.join("CORESTORE"), copy.join("CORESTORE")).unwrap();
+    for file in fs::read_dir(original.join("db")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.join("db").join(file.file_name())).unwrap();
+    }
+    let error = open(&copy).unwrap_err();
+    assert!(matches!(error, OpenError::Moved { .. }), "{error}");
+    assert!(error.to_string().contains("delete the file CORESTORE"), "{error}");
+    fs::remove_file(copy.join("CORESTORE")).unwrap();
+    open(&copy).unwrap();
+    // Moving the whole folder within a file system is no copy.
+    let moved = folder.path().join("moved");
+    fs::rename(&original, &moved).unwrap();
+    open(&moved).unwrap();
+}
+
+#[test]
+fn the_first_start_may_have_ended_early() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("db")).unwrap();
+    fs::write(folder.path().join("CORESTORE"), b"").unwrap();
+    drop(open(folder.path()).unwrap());
+    open(folder.path()).unwrap();
+}
+
+#[test]
+fn ticks_sync_after_the_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    let interval = Duration::from_secs(10);
+    let options = FolderOptions { fsync: FsyncPolicy::Interval(interval), ..FolderOptions::default() };
+    let database = Database::open_folder(folder.path(), options).unwrap();
+    let now = Instant::now();
+    assert_eq!(database.tick(now).unwrap(), None);
+    database.create_core(&core(1, None)).unwrap();
+    assert_eq!(database.tick(now).unwrap(), Some(now + interval));
+    assert_eq!(database.tick(now + interval / 2).unwrap(), Some(now + interval));
+    assert_eq!(database.tick(now + interval).unwrap(), None);
+    assert_eq!(database.tick(now + interval * 2).unwrap(), None);
+    database.sync().unwrap();
+}
+
+#[test]
+fn fsync_policies_all_commit() {
+    for fsync in [FsyncPolicy::EveryCommit, FsyncPolicy::Interval(Duration::ZERO), FsyncPolicy::Never] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = || FolderOptions { fsync, ..FolderOptions::default() };
+        {
+            let database = Database::open_folder(folder.path(), options()).unwrap();
+            database.create_core(&core(1, None)).unwrap();
+            database.tick(Instant::now()).unwrap();
+        }
+        let database = Database::open_folder(folder.path(), options()).unwrap();
+        assert!(database.has_core(&[1; 32].into()).unwrap());
+    }
+}
