@@ -144,7 +144,7 @@ impl Corestore {
             }
             core
         };
-        self.shared.hub.core_in_use(&core.discovery_key());
+        self.shared.hub.core_in_use(&core);
         Ok(core)
     }
 

@@ -529,7 +529,9 @@ impl Hypercore {
                 return Ok(Looked::Here(outcome));
             }
             let Some((want, options)) = want else { return Ok(Looked::Absent) };
-            if let (Want::Block { index }, true, None) = (&want, options.if_available, &state.waker) {
+            if let (Want::Block { index }, true, None) = (&want, options.if_available, &state.waker)
+                && !state.demand.is_finding_peers()
+            {
                 return Err(Error::NotAvailable(*index));
             }
             self.wait_for(state, want, options)?
@@ -643,6 +645,7 @@ impl Drop for FindingPeers {
             state.demand.end_finding_peers();
             if !state.demand.is_finding_peers() && state.waker.is_none() {
                 state.demand.resolve_all_upgrades(false);
+                state.fail_if_available();
             }
             drop(guard);
             shared.wake_replicator();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::core::Core;
-use crate::demand::Demand;
+use crate::demand::{Demand, Want};
 use crate::error::Error;
 use crate::events::{CoreEvent, EventSink, PeerInfo};
 use crate::key::{DiscoveryKey, Key};
@@ -188,6 +188,17 @@ impl State {
     pub(crate) fn emit(&self, event: &CoreEvent) {
         for subscriber in &self.subscribers {
             subscriber.sink.event(subscriber.tag, event);
+        }
+    }
+
+    /// Ends gets that wait only as long as somebody may have the block: nobody does.
+    pub(crate) fn fail_if_available(&mut self) {
+        let wants = self.demand.iter().filter_map(|(id, entry)| match entry.want {
+            Want::Block { index } if entry.options.if_available => Some((id, index)),
+            _ => None,
+        });
+        for (id, index) in wants.collect::<Vec<_>>() {
+            self.demand.fail(id, Error::NotAvailable(index));
         }
     }
 
