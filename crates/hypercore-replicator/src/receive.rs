@@ -155,14 +155,15 @@ impl Replicator {
         let Some(pending) = download.in_flight.take(no_data.request) else { return };
         download.heard = now;
         download.window.answered(no_data.request, download.in_flight.next_id(), pending.sent, now, None);
-        // Whatever it announced before, it is not asked for this again until it announces it anew.
-        if let Some(block) = pending.block {
-            peer.blocks.clear_range(block.index, block.index.saturating_add(1));
+        // Whatever it announced before, it is not asked for this again until it announces it anew. A peer that went
+        // to another fork in the meantime says nothing about what it has there.
+        let leaf = pending.hash.filter(|node| node.is_multiple_of(2)).map(|node| node / 2);
+        let index = pending.block.map(|block| block.index).or(leaf);
+        if let Some(index) = index.filter(|_| pending.fork == peer.remote.fork) {
+            peer.blocks.clear_range(index, index.saturating_add(1));
+            peer.local_wants.forget(index);
         }
-        if let Some(node) = pending.hash.filter(|node| node % 2 == 0) {
-            peer.blocks.clear_range(node / 2, node / 2 + 1);
-        }
-        if pending.upgrade {
+        if pending.upgrade && pending.fork == peer.remote.fork {
             peer.remote.can_upgrade = false;
         }
         if pending.manifest {

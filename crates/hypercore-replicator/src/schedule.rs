@@ -46,6 +46,12 @@ impl Replicator {
         if let Some(len) = std::num::NonZero::new(ids.len()) {
             ids.rotate_left(first % len);
         }
+        // Whoever owes answers for long gets what is left.
+        let is_silent = |id: &PeerId| {
+            let download = self.peers.get(id).and_then(|peer| peer.download.as_ref());
+            download.is_some_and(|download| download.window.is_silent())
+        };
+        ids.sort_by_key(is_silent);
         for id in ids {
             if let Err(error) = self.schedule(id, core, demand, now) {
                 tracing::warn!(%error, "storage failed while requests were chosen");

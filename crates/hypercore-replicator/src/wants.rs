@@ -40,6 +40,14 @@ impl LocalWants {
         Some((Want { start: segment * SEGMENT, length: SEGMENT, any: false }, unwant))
     }
 
+    /// What the peer told about the segment of a block is not true any more.
+    pub(crate) fn forget(&mut self, index: u64) {
+        let segment = index / SEGMENT;
+        if self.asked.remove(&segment) {
+            self.oldest_first.retain(|asked| *asked != segment);
+        }
+    }
+
     /// Whether the peer was asked about a block.
     pub(crate) fn has(&self, index: u64) -> bool {
         self.asked.contains(&(index / SEGMENT))

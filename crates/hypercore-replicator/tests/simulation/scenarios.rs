@@ -19,7 +19,11 @@ fn assert_equal(network: &Network, writer: usize, readers: impl IntoIterator<Ite
         assert_eq!((copy.fork(), copy.length()), (original.fork(), original.length()), "node {reader}");
         assert_eq!(copy.tree_hash(), original.tree_hash(), "node {reader}");
         for index in 0..copy.length() {
-            assert_eq!(copy.get(index).unwrap(), original.get(index).unwrap(), "node {reader}, block {index}");
+            assert_eq!(
+                copy.get(index).unwrap(),
+                original.get(index).unwrap(),
+                "node {reader}, block {index}"
+            );
         }
     }
 }
@@ -102,9 +106,8 @@ fn a_chain_of_readers() {
             network.append(writer, more);
         }
         let length = network.nodes[writer].core.length();
-        let all = |network: &mut Network| {
-            network.nodes.iter().all(|node| node.core.contiguous_length() == length)
-        };
+        let all =
+            |network: &mut Network| network.nodes.iter().all(|node| node.core.contiguous_length() == length);
         assert!(network.run(10 * MINUTE, all), "not done in time");
         assert_equal(&network, writer, 1..=count);
         assert_no_blame(&network);
