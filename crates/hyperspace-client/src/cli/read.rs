@@ -8,6 +8,7 @@ use std::{
 use anyhow::Result;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use hypercore::DownloadRange;
 use hyperspace_client::{ClientError, RemoteHypercore};
 
 /// Gets that may be on their way.
@@ -41,6 +42,9 @@ async fn print(core: &RemoteHypercore, reading: Reading) -> Result<()> {
     loop {
         let length = core.length().min(stop);
         if next < length {
+            // In the background, in order: blocks of peers come in runs instead of one by one.
+            let ahead = DownloadRange { end: Some(length), linear: true, ..DownloadRange::live(next) };
+            let _ahead = (!core.writable()).then(|| download(core.clone(), ahead));
             let gets = stream::iter(next..length).map(|index| get(core, index, reading.live));
             let mut blocks = pin!(gets.buffered(IN_FLIGHT));
             while let Some(block) = blocks.next().await {
@@ -56,6 +60,21 @@ async fn print(core: &RemoteHypercore, reading: Reading) -> Result<()> {
             return Ok(());
         }
         core.wait_for_length(next.saturating_add(1)).await?;
+    }
+}
+
+/// Downloads until the handle is dropped. What comes of it shows in the gets.
+fn download(core: RemoteHypercore, range: DownloadRange) -> AbortOnDrop {
+    AbortOnDrop(tokio::spawn(async move {
+        let _ = core.download(&range).await;
+    }))
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
