@@ -56,6 +56,13 @@ impl Reorgs {
         }
     }
 
+    /// A peer has news and may be asked again.
+    pub(crate) fn forgive(&mut self, fork: u64, id: PeerId) {
+        if let Some(attempt) = self.attempts.get_mut(&fork) {
+            attempt.refused.remove(&id);
+        }
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         self.attempts.values().any(|attempt| attempt.in_flight)
     }
@@ -97,6 +104,10 @@ impl Replicator {
             None => proof.upgrade = Some(RequestUpgrade { start: 0, length }),
             Some(None) => return,
             Some(Some(want)) => {
+                let width = 1u64.checked_shl(u32::try_from(want.nodes).unwrap_or(u32::MAX)).unwrap_or(0);
+                if want.start.saturating_add(width) > length {
+                    return; // its tree has no such node
+                }
                 let end = want.end.min(length);
                 let span = end.saturating_sub(want.start);
                 let from = want.start.saturating_add(self.random.below(span));

@@ -172,11 +172,15 @@ impl Replicator {
         if pending.reorg {
             self.reorgs.refused(pending.fork, id);
         }
+        let is_news = pending.fork == peer.remote.fork;
         self.clear_marks(id, &pending);
-        if let Some(block) = pending.block {
-            self.requeue_block(block.index);
+        match pending.block {
+            Some(block) => self.requeue_block(block.index),
+            None => self.all_hungry(),
         }
-        self.on_fruitless(id);
+        if is_news {
+            self.on_fruitless(id);
+        }
     }
 
     /// An answer brought nothing. Honest peers do that now and then, not all the time.

@@ -23,6 +23,9 @@ impl Replicator {
         let downloading = self.is_downloading();
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.synced = true;
+        if (sync.fork, sync.length) != (peer.remote.fork, peer.remote.length) {
+            self.reorgs.forgive(sync.fork, id);
+        }
         peer.remote = sync;
         if !sync.downloading && !downloading {
             return self.close(id, CloseReason::Idle);

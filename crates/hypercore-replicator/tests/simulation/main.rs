@@ -13,7 +13,7 @@ pub fn with_seeds(share: u64, scenario: impl Fn(u64)) {
         return scenario(seed);
     }
     let count = std::env::var("SIM_SEEDS").ok().and_then(|count| count.parse().ok());
-    let count: u64 = count.unwrap_or(if cfg!(debug_assertions) { 200 } else { 2_000 });
+    let count: u64 = count.unwrap_or(if cfg!(debug_assertions) { 100 } else { 500 });
     for seed in 0..(count * share / 100).max(1) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(seed))) {
             eprintln!("the scenario fails with SIM_SEED={seed}");
