@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 pub(crate) use page::{PAGE_BITS, Page};
 pub(crate) use stage::{Change, Stage};
 
-use crate::storage::StorageError;
+use crate::storage::{PAGE_BYTES, StorageError};
 
 /// Pages kept in memory at most (4 KiB each, and nothing for those that are a plain run).
 const CACHED_PAGES: usize = 48;
@@ -203,7 +203,7 @@ impl Bitfield {
         end: u64,
     ) -> Result<(Bytes, u64), StorageError> {
         let mut out = BytesMut::new();
-        let mut buffer = [0u8; page::PAGE_BYTES];
+        let mut buffer = [0u8; PAGE_BYTES];
         let mut at = start;
         while at < end {
             let (index, low) = split(at);

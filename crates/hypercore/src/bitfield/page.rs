@@ -5,13 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::storage::StorageError;
+use crate::storage::{PAGE_BYTES, StorageError};
 
 /// Blocks that one page tells about.
 pub(crate) const PAGE_BITS: u64 = 32_768;
-/// Bytes of a page in storage. JS fills a stored page in place, so it must never be shorter.
-pub(crate) const PAGE_BYTES: usize = 4_096;
-
 const BITS: u32 = 32_768;
 const WORDS: usize = PAGE_BYTES / 8;
 
@@ -48,31 +45,32 @@ impl Page {
     }
 
     /// The page as it is stored.
+    #[cfg(test)]
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = vec![0u8; PAGE_BYTES];
+        let mut out = [0u8; PAGE_BYTES];
         self.encode_into(&mut out);
-        Bytes::from(out)
+        Bytes::copy_from_slice(&out)
     }
 
-    /// Writes the page over `out`, as much of it as there is room for.
-    pub(crate) fn encode_into(&self, out: &mut [u8]) {
+    /// Writes the page over `out`. Returns how many bytes there are until only zeroes follow.
+    pub(crate) fn encode_into(&self, out: &mut [u8; PAGE_BYTES]) -> usize {
         match self {
             Self::Run(n) => {
                 let whole = (*n / 8) as usize;
-                for (i, byte) in out.iter_mut().enumerate() {
-                    *byte = match i.cmp(&whole) {
-                        std::cmp::Ordering::Less => 0xff,
-                        std::cmp::Ordering::Equal => ((1u16 << (n % 8)) - 1) as u8,
-                        std::cmp::Ordering::Greater => 0,
-                    };
+                let (ones, zeroes) = out.split_at_mut(whole.min(PAGE_BYTES));
+                ones.fill(0xff);
+                zeroes.fill(0);
+                if let Some(border) = zeroes.first_mut() {
+                    *border = ((1u16 << (n % 8)) - 1) as u8;
                 }
+                (whole + 1).min(PAGE_BYTES)
             }
             Self::Dense(words) => {
-                for (chunk, word) in out.chunks_mut(8).zip(words.iter()) {
-                    for (to, from) in chunk.iter_mut().zip(word.to_le_bytes()) {
-                        *to = from;
-                    }
+                for (chunk, word) in out.chunks_exact_mut(8).zip(words.iter()) {
+                    chunk.copy_from_slice(&word.to_le_bytes());
                 }
+                let last = words.iter().rposition(|word| *word != 0);
+                last.map_or(0, |last| (last + 1) * 8)
             }
         }
     }

@@ -105,7 +105,7 @@ impl Core {
         let mut bits = self.bitfield.stage(&self.store);
         bits.set_length(end)?;
         bits.set(start, end)?;
-        let (change, hints) = self.write_bits(&mut batch, bits, self.hints.remote_contiguous_length);
+        let (change, hints) = self.write_bits(&mut batch, bits, self.remote_contiguous);
 
         self.store.commit(&batch)?;
 

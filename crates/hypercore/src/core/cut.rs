@@ -81,7 +81,7 @@ impl Core {
         } else {
             batch.delete_blocks(range.clone());
         }
-        let (change, hints) = self.write_bits(&mut batch, bits, self.hints.remote_contiguous_length);
+        let (change, hints) = self.write_bits(&mut batch, bits, self.remote_contiguous);
         self.store.commit(&batch)?;
         self.bitfield.apply(change);
         self.hints = hints;
@@ -112,13 +112,14 @@ impl Core {
         let mut bits = self.bitfield.stage(&self.store);
         bits.set_length(ancestors)?;
         bits.set_length(tree.head().length)?;
-        let remote = self.hints.remote_contiguous_length.min(tree.head().length);
+        let remote = self.remote_contiguous.min(tree.head().length);
         Ok(self.write_bits(batch, bits, remote))
     }
 
     pub(super) fn apply_cut(&mut self, tree: TreeBatch, change: Change, hints: Hints) {
         let (ancestors, old_length) = (tree.ancestors(), self.head.length);
         self.bitfield.apply(change);
+        self.remote_contiguous = hints.remote_contiguous_length;
         self.hints = hints;
         self.head = tree.into_head();
         self.journal.truncated(ancestors, old_length);

@@ -24,7 +24,7 @@ use crate::key::{DiscoveryKey, Key};
 use crate::manifest::Manifest;
 use crate::proof::Node;
 use crate::signing::KeyPair;
-use crate::storage::{CoreBatch, CoreStore, Group, Head, Hints, StorageError};
+use crate::storage::{CoreBatch, CoreStore, Head, Hints, PAGE_BYTES, StorageError};
 use crate::tree::{self, ByteSeeker, TreeError, TreeHead};
 use crate::verifier::Verifier;
 
@@ -48,8 +48,9 @@ pub struct Core {
     key_pairs: Vec<KeyPair>,
     auth: open::StoredAuth,
     head: TreeHead,
+    /// As they are stored.
     hints: Hints,
-    group: Option<Group>,
+    remote_contiguous: u64,
     bitfield: Bitfield,
     frozen: bool,
     journal: Journal,
@@ -180,12 +181,12 @@ impl Core {
 
     /// The longest contiguous length that a peer has shown.
     pub fn remote_contiguous_length(&self) -> u64 {
-        self.hints.remote_contiguous_length.min(self.head.length)
+        self.remote_contiguous.min(self.head.length)
     }
 
     /// Remembers the longest contiguous length that a peer has shown. It is stored with the next commit.
     pub fn set_remote_contiguous_length(&mut self, length: u64) {
-        self.hints.remote_contiguous_length = length;
+        self.remote_contiguous = length;
     }
 
     /// Hash over the whole tree.
@@ -387,15 +388,17 @@ impl Core {
         if let Some(from) = change.dropped_from {
             batch.delete_pages(from..u64::MAX);
         }
+        let mut buffer = [0; PAGE_BYTES];
         for (index, page) in &change.pages {
-            batch.put_page(*index, &page.encode());
+            let used = page.encode_into(&mut buffer);
+            batch.put_page(*index, buffer.get(..used).unwrap_or(&buffer));
         }
         let hints = Hints {
             contiguous_length: change.contiguous,
             remote_contiguous_length: remote_contiguous,
             ..self.hints
         };
-        if change.contiguous != self.bitfield.contiguous_length() || hints != self.hints {
+        if hints != self.hints {
             batch.set_hints(&hints);
         }
         (change, hints)

@@ -145,13 +145,12 @@ impl Core {
             auth: stored,
             head,
             hints: records.hints,
-            group: records.group,
+            remote_contiguous: records.hints.remote_contiguous_length,
             bitfield,
             frozen,
             journal: Journal::default(),
             store,
         };
-        core.hints.contiguous_length = core.bitfield.contiguous_length();
         for pair in given.chain(options.signers) {
             core.add_signer(pair);
         }

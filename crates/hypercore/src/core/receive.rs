@@ -89,7 +89,7 @@ impl Core {
         if batch.is_empty() {
             return Ok(());
         }
-        let (change, hints) = self.write_bits(&mut batch, bits, self.hints.remote_contiguous_length);
+        let (change, hints) = self.write_bits(&mut batch, bits, self.remote_contiguous);
         self.store.commit(&batch)?;
 
         self.bitfield.apply(change);
