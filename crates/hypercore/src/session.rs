@@ -272,8 +272,12 @@ impl Hypercore {
     pub fn info(&self) -> Info {
         let mut guard = self.shared().lock();
         let peers = guard.state().peers.len();
-        let mut info = Info { peers, ..guard.core().info() };
+        let info = Info { peers, ..guard.core().info() };
         drop(guard);
+        self.as_seen_here(info)
+    }
+
+    fn as_seen_here(&self, mut info: Info) -> Info {
         info.writable &= !self.session.read_only;
         if let Some(snapshot) = &self.session.snapshot {
             info.length = snapshot.length;
@@ -562,7 +566,18 @@ impl Hypercore {
 
     /// Calls a sink with what happens, at once and in order; see [`EventSink`] for what it must not do.
     pub fn subscribe(&self, tag: u64, sink: Arc<dyn EventSink>) -> Subscription {
-        self.shared().subscribe(tag, sink)
+        self.shared().subscribe(tag, sink).0
+    }
+
+    /// The same, with the log and its peers as they are when the sink begins to hear of changes: nothing that happens
+    /// meanwhile is missing in both or told in both.
+    pub fn subscribe_with_state(
+        &self,
+        tag: u64,
+        sink: Arc<dyn EventSink>,
+    ) -> (Subscription, Info, Vec<Arc<PeerInfo>>) {
+        let (subscription, info, peers) = self.shared().subscribe(tag, sink);
+        (subscription, self.as_seen_here(info), peers)
     }
 }
 

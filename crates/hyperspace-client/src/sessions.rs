@@ -51,6 +51,8 @@ struct Changing {
     /// Events say what the length is: older news must not undo it.
     told: bool,
     peers: Vec<Arc<PeerInfo>>,
+    /// Peers that left before the answer to the open was looked at, which may still name them.
+    gone: Vec<[u8; 32]>,
     events: Option<broadcast::Sender<CoreEvent>>,
     closed: bool,
 }
@@ -154,10 +156,13 @@ impl RemoteState {
         if !changing.told {
             (changing.length, changing.byte_length) = (response.length, response.byte_length);
         }
-        // What the answer says of peers is what the events before it led to, and events after it may be in already.
+        // Events that came after the answer may have been looked at before it.
+        let gone = std::mem::take(&mut changing.gone);
         for peer in &response.peers {
             let peer = peer_info(peer);
-            if !changing.peers.iter().any(|known| known.remote_public_key == peer.remote_public_key) {
+            if !gone.contains(&peer.remote_public_key)
+                && !changing.peers.iter().any(|known| known.remote_public_key == peer.remote_public_key)
+            {
                 changing.peers.push(Arc::new(peer));
             }
         }
@@ -221,6 +226,8 @@ impl RemoteState {
         {
             let peer = changing.peers.swap_remove(at);
             changing.emit(CoreEvent::PeerRemoved(peer));
+        } else if self.identity.get().is_none() {
+            changing.gone.push(gone.remote_public_key);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::demand::{Demand, Want};
 use crate::error::Error;
 use crate::events::{CoreEvent, EventSink, PeerInfo};
+use crate::info::Info;
 use crate::key::{DiscoveryKey, Key};
 use crate::session::snapshot::Snapshot;
 
@@ -163,15 +164,22 @@ impl Shared {
         self.lock().state.on_close = Some(hook);
     }
 
-    pub(crate) fn subscribe(self: &Arc<Self>, tag: u64, sink: Arc<dyn EventSink>) -> Subscription {
+    /// The state that comes along is the one that the sink's first event changes.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        tag: u64,
+        sink: Arc<dyn EventSink>,
+    ) -> (Subscription, Info, Vec<Arc<PeerInfo>>) {
         let mut guard = self.lock();
+        let peers: Vec<_> = guard.state.peers.iter().map(|(_, peer)| peer.clone()).collect();
+        let info = Info { peers: peers.len(), ..guard.core().info() };
         let id = guard.state.next_id();
         if guard.state.closed {
             sink.event(tag, &CoreEvent::Close);
         } else {
             guard.state.subscribers.push(Subscriber { id, tag, sink });
         }
-        Subscription { shared: Arc::downgrade(self), id }
+        (Subscription { shared: Arc::downgrade(self), id }, info, peers)
     }
 
     pub(crate) fn peer_added(self: &Arc<Self>, peer: PeerInfo) -> PeerTicket {

@@ -98,20 +98,34 @@ impl Rpc {
     }
 
     fn open(&mut self, call: Header, request: OpenRequest) -> Result<(), Gone> {
-        match self.try_open(&request) {
-            Ok(response) => {
-                // OnFeed goes before the answer; so do peers that came while the session was made.
-                self.drain_events()?;
-                self.outbox.response(call, &response);
+        let (core, holder) = match self.try_open(&request) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.outbox.error(call, &error);
+                return Ok(());
             }
-            Err(error) => self.outbox.error(call, &error),
-        }
+        };
+        // OnFeed goes before the answer, and the session's own events go after it: from the state in the answer on,
+        // every change is told.
+        self.drain_events()?;
+        let sink = if request.weak() { &self.sinks.weak_session } else { &self.sinks.session };
+        let (events, info, peers) = core.subscribe_with_state(request.id, sink.clone());
+        let response = OpenResponse {
+            key: Bytes::copy_from_slice(info.key.as_bytes()),
+            length: info.length,
+            byte_length: info.byte_length,
+            writable: info.writable,
+            peers: peers.iter().map(|peer| wire_peer(peer)).collect(),
+            discovery_key: Some(Bytes::copy_from_slice(info.discovery_key.as_bytes())),
+        };
+        self.outbox.response(call, &response);
+        let session = Session { core: holder, _events: events, downloads: None, uploads: None };
+        self.table.add_session(request.id, session);
         Ok(())
     }
 
-    fn try_open(&mut self, request: &OpenRequest) -> Result<OpenResponse, RpcError> {
-        let id = request.id;
-        if self.table.session(id).is_some() {
+    fn try_open(&mut self, request: &OpenRequest) -> Result<(Hypercore, SessionCore), RpcError> {
+        if self.table.session(request.id).is_some() {
             return Err(RpcError::sentence(text::SESSION_IN_USE));
         }
         if self.table.session_count() >= self.limits.max_sessions {
@@ -122,25 +136,11 @@ impl Rpc {
         }
         let key = request.key.as_deref().filter(|key| !key.is_empty()).map(parse_key).transpose()?;
         let name = request.name.as_deref().filter(|name| !name.is_empty());
-        let (core, holder) = if request.weak() {
-            self.server.open_weak(key, name)?
-        } else {
-            let core = self.server.open(key, name)?;
-            (core.clone(), SessionCore::Strong(core))
-        };
-        let sink = if request.weak() { &self.sinks.weak_session } else { &self.sinks.session };
-        let events = core.subscribe(id, sink.clone());
-        let info = core.info();
-        let response = OpenResponse {
-            key: Bytes::copy_from_slice(info.key.as_bytes()),
-            length: info.length,
-            byte_length: info.byte_length,
-            writable: info.writable,
-            peers: core.peers().iter().map(|peer| wire_peer(peer)).collect(),
-            discovery_key: Some(Bytes::copy_from_slice(info.discovery_key.as_bytes())),
-        };
-        self.table.add_session(id, Session { core: holder, _events: events, downloads: None, uploads: None });
-        Ok(response)
+        if request.weak() {
+            return self.server.open_weak(key, name);
+        }
+        let core = self.server.open(key, name)?;
+        Ok((core.clone(), SessionCore::Strong(core)))
     }
 
     fn close(&mut self, call: Header, request: CloseRequest) -> Result<(), Gone> {
