@@ -27,12 +27,14 @@
 
 mod convert;
 mod node;
+mod ours;
 pub mod pattern;
 mod peer;
 mod relay;
 
 pub use convert::{hex, key, manifest_json};
 pub use node::Node;
+pub use ours::{Dial, Ours, blocks, digest, until, until_length};
 pub use peer::{DEADLINE, Peer, PeerError, within};
 pub use relay::Relay;
 pub use serde_json::{Value, json};
