@@ -1,0 +1,191 @@
+//! The command itself: what it prints, how it ends, what it refuses.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+struct Daemon {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Daemon {
+    /// Starts the command and waits for its first line.
+    fn start(folder: &Path, arguments: &[&str]) -> (Self, String) {
+        let mut child =
+            command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        (Self { child, stdout }, line)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Ends it with a signal; returns its exit code and what it said on standard error.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hyperspace-server"));
+    command
+        .args(arguments)
+        .env("TMPDIR", folder)
+        .env_remove("HYPERSPACE_SOCKET")
+        .env_remove("HYPERSPACE_LOG");
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+/// It failed with one sentence on standard error.
+fn refusal(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    assert!(said.starts_with("hyperspace-server: "), "{said}");
+    said
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn it_says_where_it_listens_and_ends_on_signals() {
+    for signal in ["-INT", "-TERM"] {
+        let folder = folder();
+        let (daemon, line) = Daemon::start(folder.path(), &["-h", "demo", "--memory-only"]);
+        let socket = folder.path().join("demo.sock");
+        assert_eq!(line, format!("Listening on {}\n", socket.display()));
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+        UnixStream::connect(&socket).unwrap();
+        assert_eq!(daemon.end(signal), (Some(0), String::new()), "{signal}");
+        assert!(!socket.exists());
+    }
+}
+
+#[test]
+fn the_name_comes_from_the_option_or_the_environment() {
+    let folder = folder();
+    let (daemon, line) = Daemon::start(folder.path(), &["--memory-only"]);
+    assert!(line.ends_with("/hyperspace.sock\n"), "{line}");
+    daemon.end("-TERM");
+    let mut child = command(folder.path(), &["--memory-only"])
+        .env("HYPERSPACE_SOCKET", "other")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.ends_with("/other.sock\n"), "{line}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    // It was killed: its socket is stale, and is replaced.
+    assert!(folder.path().join("other.sock").exists());
+    let (daemon, line) = Daemon::start(folder.path(), &["-h", "other", "--memory-only"]);
+    assert!(line.ends_with("/other.sock\n"), "{line}");
+    // A live one is not.
+    let said = refusal(&run(folder.path(), &["-h", "other", "--memory-only"]));
+    assert!(said.contains("already listening") && said.contains("--host"), "{said}");
+    UnixStream::connect(folder.path().join("other.sock")).unwrap();
+    daemon.end("-TERM");
+}
+
+#[test]
+fn further_addresses_are_printed() {
+    let folder = folder();
+    let arguments =
+        ["--memory-only", "--rpc-listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--offline"];
+    let (mut daemon, _) = Daemon::start(folder.path(), &arguments);
+    let rpc = daemon.line();
+    assert!(rpc.starts_with("Listening on 127.0.0.1:"), "{rpc}");
+    let peers = daemon.line();
+    assert!(peers.starts_with("Listening for peers on 127.0.0.1:"), "{peers}");
+    daemon.end("-TERM");
+}
+
+#[test]
+fn the_options_of_the_swarm_are_accepted() {
+    let folder = folder();
+    let arguments =
+        ["--memory-only", "-p", "0", "-a", "127.0.0.1:0", "-b", "127.0.0.1:1", "-b", "127.0.0.1:2"];
+    let (daemon, line) = Daemon::start(folder.path(), &arguments);
+    assert!(line.starts_with("Listening on "));
+    daemon.end("-TERM");
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_a_sentence() {
+    let folder = folder();
+    let said = refusal(&run(folder.path(), &["--memory-only", "-h", "a/b"]));
+    assert!(said.contains("a/b"), "{said}");
+    let said = refusal(&run(folder.path(), &["--memory-only", "--rpc-listen", "0.0.0.0:0"]));
+    assert!(said.contains("loopback"), "{said}");
+    let said = refusal(&run(folder.path(), &["--memory-only", "--peer-listen", "nonsense"]));
+    assert!(said.contains("nonsense"), "{said}");
+    let long = "x".repeat(120);
+    assert!(refusal(&run(folder.path(), &["--memory-only", "-h", &long])).contains("shorter name"));
+    // Wrong usage has a code of its own.
+    assert_eq!(run(folder.path(), &["--nonsense"]).status.code(), Some(2));
+    let help = String::from_utf8(run(folder.path(), &["--help"]).stdout).unwrap();
+    assert!(help.contains("--peer-listen") && help.contains("--memory-only"));
+    let version = String::from_utf8(run(folder.path(), &["--version"]).stdout).unwrap();
+    assert_eq!(version, concat!("hyperspace-server ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[cfg(feature = "rocksdb")]
+mod storage {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_used_by_one_daemon_at_a_time() {
+        let folder = folder();
+        let store = folder.path().join("store");
+        let storage = store.to_str().unwrap();
+        let (daemon, _) = Daemon::start(folder.path(), &["-h", "one", "-s", storage]);
+        let said = refusal(&run(folder.path(), &["-h", "two", "-s", storage]));
+        assert!(said.contains("in use by another process"), "{said}");
+        assert_eq!(daemon.end("-TERM").0, Some(0));
+        let (daemon, _) = Daemon::start(folder.path(), &["-h", "two", "-s", storage]);
+        assert_eq!(daemon.end("-TERM").0, Some(0));
+    }
+
+    #[test]
+    fn other_folders_are_left_alone() {
+        let folder = folder();
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let said = refusal(&run(folder.path(), &["-s", file.to_str().unwrap()]));
+        assert!(said.contains("not a folder"), "{said}");
+        let photos = folder.path().join("photos");
+        fs::create_dir(&photos).unwrap();
+        fs::write(photos.join("cat.jpg"), "meow").unwrap();
+        let said = refusal(&run(folder.path(), &["-s", photos.to_str().unwrap()]));
+        assert!(said.contains("not a Hypercore store"), "{said}");
+        let legacy = folder.path().join("legacy");
+        fs::create_dir_all(legacy.join("cores")).unwrap();
+        fs::write(legacy.join("primary-key"), [7; 32]).unwrap();
+        let said = refusal(&run(folder.path(), &["-s", legacy.to_str().unwrap()]));
+        assert!(said.contains("corestore 6"), "{said}");
+    }
+}
