@@ -78,10 +78,11 @@ module.exports = class Cores {
 
       treeHash: async ({ core, length }) => hex(await at(core).treeHash(length)),
 
-      // The tree hash at every length from 1 to the present one.
-      treeHashes: async ({ core }) => {
+      // The tree hash at each of `lengths`, or at every length from 1 to the present one.
+      treeHashes: async ({ core, lengths }) => {
+        const target = at(core)
         const hashes = []
-        for (let length = 1; length <= at(core).length; length++) hashes.push(hex(await at(core).treeHash(length)))
+        for (const length of lengths || Array.from({ length: target.length }, (_, i) => i + 1)) hashes.push(hex(await target.treeHash(length)))
         return hashes
       },
 
@@ -103,8 +104,12 @@ module.exports = class Cores {
         await at(core).download(blocks ? { blocks } : { start, end, linear }).done()
       },
 
+      // Downloads all there is and all that comes, without an end.
+      follow: async ({ core }) => { at(core).download({ start: 0, end: -1 }) },
+
       waitLength: ({ core, length }) => until(at(core), ['append', 'truncate'], (target) => target.length >= length),
       waitFork: ({ core, fork }) => until(at(core), ['append', 'truncate'], (target) => target.fork >= fork),
+      waitWhole: ({ core, length }) => until(at(core), ['append', 'truncate', 'download'], (target) => target.contiguousLength >= length),
       waitPeers: ({ core, count }) => until(at(core), ['peer-add', 'peer-remove'], (target) => target.peers.length === count),
 
       // Received messages of an extension come out as events. The payload is raw, without a length of its own.

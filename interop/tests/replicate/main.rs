@@ -15,5 +15,5 @@ mod connections;
 mod extensions;
 mod forks;
 mod live;
-mod many_cores;
 mod manifests;
+mod many_cores;

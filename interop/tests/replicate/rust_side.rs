@@ -75,7 +75,11 @@ impl RustSide {
     }
 
     pub(crate) fn core(&self, label: &str) -> Hypercore {
-        self.cores().get(label).unwrap_or_else(|| panic!("no core is open under the label {label}")).core.clone()
+        self.cores()
+            .get(label)
+            .unwrap_or_else(|| panic!("no core is open under the label {label}"))
+            .core
+            .clone()
     }
 
     pub(crate) fn downloaded(&self, label: &str) -> u64 {

@@ -100,7 +100,8 @@ impl Side {
             Self::Rust(side) => {
                 let core = side.core(label);
                 let start = core.length();
-                let blocks = (start..start + count).map(|index| Bytes::from(pattern::block(index, size, salt)));
+                let blocks =
+                    (start..start + count).map(|index| Bytes::from(pattern::block(index, size, salt)));
                 core.append_batch(blocks).unwrap();
             }
             Self::Npm(peer) => {
@@ -374,8 +375,10 @@ impl Side {
     pub(crate) async fn wait_length(&self, label: &str, length: u64) {
         match self {
             Self::Rust(side) => {
-                self.wait(side.core(label), &format!("{label}: length {length}"), |core| core.length() >= length)
-                    .await;
+                self.wait(side.core(label), &format!("{label}: length {length}"), |core| {
+                    core.length() >= length
+                })
+                .await;
             }
             Self::Npm(peer) => {
                 peer.ask("waitLength", json!({ "core": label, "length": length })).await;
@@ -386,7 +389,8 @@ impl Side {
     pub(crate) async fn wait_fork(&self, label: &str, fork: u64) {
         match self {
             Self::Rust(side) => {
-                self.wait(side.core(label), &format!("{label}: fork {fork}"), |core| core.fork() >= fork).await;
+                self.wait(side.core(label), &format!("{label}: fork {fork}"), |core| core.fork() >= fork)
+                    .await;
             }
             Self::Npm(peer) => {
                 peer.ask("waitFork", json!({ "core": label, "fork": fork })).await;
@@ -476,6 +480,12 @@ impl Side {
             }
         }
         self.connected().await;
+    }
+
+    /// Dials, and waits until the connection is gone.
+    pub(crate) async fn dial_until_cut(&self, port: u16) {
+        self.connect(port).await;
+        self.disconnected().await;
     }
 
     /// Waits for the handshake of a connection that is new since the last call.
