@@ -99,7 +99,7 @@ impl Core {
         }
         batch.set_head(&Self::head_record(tree.head()));
         if let Some(verifier) = &found_verifier {
-            batch.set_auth(&self.auth_record(verifier.manifest()));
+            self.write_manifest(&mut batch, verifier.manifest())?;
         }
         let end = tree.head().length;
         let mut bits = self.bitfield.stage(&self.store);

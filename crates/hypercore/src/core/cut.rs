@@ -51,7 +51,7 @@ impl Core {
 
         let mut batch = self.store.batch();
         if let Some(verifier) = &found_verifier {
-            batch.set_auth(&self.auth_record(verifier.manifest()));
+            self.write_manifest(&mut batch, verifier.manifest())?;
         }
         let (change, hints) = self.write_cut(&mut batch, &tree)?;
         self.store.commit(&batch)?;

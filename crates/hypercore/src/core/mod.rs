@@ -46,7 +46,6 @@ pub struct Core {
     discovery_key: DiscoveryKey,
     verifier: Option<Box<Verifier>>,
     key_pairs: Vec<KeyPair>,
-    auth: open::StoredAuth,
     head: TreeHead,
     /// As they are stored.
     hints: Hints,
@@ -118,6 +117,8 @@ impl Core {
     pub fn add_signer(&mut self, key_pair: KeyPair) {
         let public = key_pair.public();
         if !self.key_pairs.iter().any(|held| held.public() == public) {
+            // Ten thousand open logs have one each: no room for four.
+            self.key_pairs.reserve_exact(1);
             self.key_pairs.push(key_pair);
         }
     }

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::key::{DiscoveryKey, Key};
 use crate::manifest::Manifest;
 use crate::signing::KeyPair;
-use crate::storage::{Alias, Auth, CoreStore, CreateCore, Database, StorageError, StoredKeyPair};
+use crate::storage::{Alias, Auth, CoreBatch, CoreStore, CreateCore, Database, StorageError, StoredKeyPair};
 use crate::tree::TreeHead;
 use crate::verifier::Verifier;
 
@@ -51,13 +51,6 @@ impl Default for CoreOptions {
             user_data: Vec::new(),
         }
     }
-}
-
-/// What the stored identity holds beside key and manifest.
-#[derive(Debug, Clone, Default)]
-pub(super) struct StoredAuth {
-    key_pair: Option<StoredKeyPair>,
-    encryption_key: Option<Bytes>,
 }
 
 impl Core {
@@ -113,20 +106,15 @@ impl Core {
         if wanted.as_ref().is_some_and(|wanted| wanted.key != auth.key) {
             return Err(Error::Conflicting("another hypercore is stored under this discovery key".into()));
         }
-        let mut pairs = Vec::new();
-        if let Some(pair) = &auth.key_pair
-            && let Some(secret) = &pair.secret_key
-        {
-            pairs.push(KeyPair::from_secret_bytes(secret.as_slice()).map_err(|error| {
-                StorageError::Corrupt { record: "core key pair", reason: error.to_string() }
-            })?);
-        }
+        let secret = auth.key_pair.as_ref().and_then(|pair| pair.secret_key.as_ref());
+        let stored = secret.map(|secret| KeyPair::from_secret_bytes(secret.as_slice())).transpose();
+        let stored = stored
+            .map_err(|error| StorageError::Corrupt { record: "core key pair", reason: error.to_string() })?;
         let learned = match (&auth.manifest, wanted.as_ref().and_then(|wanted| wanted.manifest.clone())) {
             (None, Some(manifest)) => Some(manifest),
             _ => None,
         };
         let given = wanted.and_then(|wanted| wanted.key_pair).into_iter().chain(options.key_pair);
-        let stored = StoredAuth { key_pair: auth.key_pair, encryption_key: auth.encryption_key };
         let manifest = auth.manifest.or_else(|| learned.clone());
         let verifier = manifest.map(|manifest| Box::new(Verifier::new(auth.key, manifest)));
 
@@ -141,8 +129,7 @@ impl Core {
             key: auth.key,
             discovery_key: auth.discovery_key,
             verifier,
-            key_pairs: pairs,
-            auth: stored,
+            key_pairs: Vec::new(),
             head,
             hints: records.hints,
             remote_contiguous: records.hints.remote_contiguous_length,
@@ -151,12 +138,12 @@ impl Core {
             journal: Journal::default(),
             store,
         };
-        for pair in given.chain(options.signers) {
+        for pair in stored.into_iter().chain(given).chain(options.signers) {
             core.add_signer(pair);
         }
         if let Some(manifest) = learned {
             let mut batch = core.store.batch();
-            batch.set_auth(&core.auth_record(&manifest));
+            core.write_manifest(&mut batch, &manifest)?;
             core.store.commit(&batch)?;
         }
         Ok(core)
@@ -171,7 +158,7 @@ impl Core {
             return Err(Error::Conflicting("the manifest does not hash to the key".into()));
         }
         let mut batch = self.store.batch();
-        batch.set_auth(&self.auth_record(&manifest));
+        self.write_manifest(&mut batch, &manifest)?;
         self.store.commit(&batch)?;
         self.learn(Box::new(Verifier::new(self.key, manifest)));
         Ok(())
@@ -184,15 +171,23 @@ impl Core {
         self.journal.manifest();
     }
 
-    /// The identity as it is stored.
-    pub(super) fn auth_record(&self, manifest: &Manifest) -> Auth {
-        Auth {
+    /// Adds the manifest to the stored identity.
+    pub(super) fn write_manifest(
+        &self,
+        batch: &mut CoreBatch,
+        manifest: &Manifest,
+    ) -> Result<(), StorageError> {
+        // Read again rather than kept: this happens once in the life of a log, and thousands may be open.
+        let stored = self.store.read().auth()?;
+        let auth = Auth {
             key: self.key,
             discovery_key: self.discovery_key,
             manifest: Some(manifest.clone()),
-            key_pair: self.auth.key_pair.clone(),
-            encryption_key: self.auth.encryption_key.clone(),
-        }
+            key_pair: stored.as_ref().and_then(|auth| auth.key_pair.clone()),
+            encryption_key: stored.and_then(|auth| auth.encryption_key),
+        };
+        batch.set_auth(&auth);
+        Ok(())
     }
 }
 

@@ -84,7 +84,7 @@ impl Core {
             batch.set_head(&Self::head_record(tree.head()));
         }
         if let Some(verifier) = &learned {
-            batch.set_auth(&self.auth_record(verifier.manifest()));
+            self.write_manifest(&mut batch, verifier.manifest())?;
         }
         if batch.is_empty() {
             return Ok(());

@@ -68,7 +68,7 @@ impl Core {
         let tree = reorg.tree.into_batch();
         let mut batch = self.store.batch();
         if let Some(verifier) = &reorg.learned {
-            batch.set_auth(&self.auth_record(verifier.manifest()));
+            self.write_manifest(&mut batch, verifier.manifest())?;
         }
         let (change, hints) = self.write_cut(&mut batch, &tree)?;
         self.store.commit(&batch)?;

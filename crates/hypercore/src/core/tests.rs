@@ -127,7 +127,7 @@ fn a_reader_can_not_write() {
 fn blocks_have_a_largest_size() {
     let (_database, mut core) = writer(1);
     let large = Bytes::from(vec![0; MAX_BLOCK_SIZE + 1]);
-    assert!(matches!(core.append(&[large.clone()]), Err(Error::BlockTooLarge { .. })));
+    assert!(matches!(core.append(std::slice::from_ref(&large)), Err(Error::BlockTooLarge { .. })));
     core.append(&[large.slice(1..)]).unwrap();
 }
 

@@ -276,7 +276,7 @@ fn a_snapshot_stays_as_it_is_until_its_blocks_are_cut_away() {
     assert_eq!((snapshot.length(), log.length()), (4, 5));
     assert_eq!((snapshot.tree_hash(), snapshot.writable()), (hash, false));
     assert!(matches!(snapshot.try_get(4), Err(Error::OutOfBounds { .. })));
-    assert_eq!(snapshot.has_range(0..5).unwrap(), false);
+    assert!(!snapshot.has_range(0..5).unwrap());
     log.truncate(2).unwrap();
     log.append_batch(["other", "history"]).unwrap();
     assert_eq!(snapshot.try_get(1).unwrap().unwrap(), "block 1");
@@ -289,9 +289,7 @@ fn a_snapshot_stays_as_it_is_until_its_blocks_are_cut_away() {
 fn streams_read_forwards_backwards_and_on() {
     let log = writer(200);
     let all = |stream: crate::streams::ReadStream| -> Vec<String> {
-        let blocks =
-            block_on(stream.map(|block| String::from_utf8(block.unwrap().to_vec()).unwrap()).collect());
-        blocks
+        block_on(stream.map(|block| String::from_utf8(block.unwrap().to_vec()).unwrap()).collect())
     };
     let expected: Vec<String> = (0..200).map(|i| format!("block {i}")).collect();
     assert_eq!(all(log.read_stream(..)), expected);
