@@ -27,7 +27,8 @@ const MAX_EVENTS: usize = 4_096;
 pub struct Replicator {
     pub(crate) options: Options,
     pub(crate) random: Random,
-    pub(crate) peers: BTreeMap<PeerId, Peer>,
+    /// Boxed, as a map has room for eleven in its first node and mostly one is there.
+    pub(crate) peers: BTreeMap<PeerId, Box<Peer>>,
     pub(crate) wishes: Wishes,
     pub(crate) blocks: BlockTable,
     /// Who was asked for an upgrade: one at a time is enough.
@@ -116,7 +117,7 @@ impl Replicator {
         }
         let mut peer = Peer::new(core, now);
         self.tell_contiguous(&mut peer, core);
-        self.peers.insert(id, peer);
+        self.peers.insert(id, Box::new(peer));
         self.had_peers = true;
         self.event(Event::PeerAdded(id));
         if core.frozen() {

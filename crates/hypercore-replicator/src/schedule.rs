@@ -423,7 +423,7 @@ impl Pending {
     }
 }
 
-fn peer_fork_differs(peers: &std::collections::BTreeMap<PeerId, Peer>, id: PeerId, core: &Core) -> bool {
+fn peer_fork_differs(peers: &std::collections::BTreeMap<PeerId, Box<Peer>>, id: PeerId, core: &Core) -> bool {
     peers.get(&id).is_none_or(|peer| peer.remote.fork != core.fork())
 }
 
