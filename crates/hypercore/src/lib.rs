@@ -5,7 +5,7 @@
 //! signatures are those of npm `hypercore` 11; the storage folder is that of npm `hypercore-storage` 3.
 //!
 //! This crate knows no network. [`Hypercore`] is the handle for users. A replicator takes what users wait for out of
-//! [`Demand`](demand::Demand) and gives what peers send to the [`Core`](core::Core).
+//! [`Demand`] and gives what peers send to the [`Core`].
 //!
 //! ```
 //! use futures::StreamExt;

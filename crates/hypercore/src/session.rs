@@ -488,6 +488,9 @@ impl Hypercore {
             if options.min_length.is_some_and(|min| length >= min) {
                 return Ok(true);
             }
+            if state.core.frozen() {
+                return Err(Error::Frozen(self.key()));
+            }
             let finding = state.demand.is_finding_peers();
             let reachable = state.waker.is_some() || finding;
             if !reachable || !options.wait.unwrap_or(finding || !state.peers.is_empty()) {
@@ -533,6 +536,9 @@ impl Hypercore {
                 return Ok(Looked::Here(outcome));
             }
             let Some((want, options)) = want else { return Ok(Looked::Absent) };
+            if state.core.frozen() {
+                return Err(Error::Frozen(self.key()));
+            }
             if let (Want::Block { index }, true, None) = (&want, options.if_available, &state.waker)
                 && !state.demand.is_finding_peers()
             {

@@ -228,6 +228,9 @@ impl State {
                     None => false,
                 });
             }
+            if matches!(event, CoreEvent::Conflict(_)) {
+                self.demand.fail_all(&Error::Frozen(self.core.key()));
+            }
             self.emit(event);
         }
     }

@@ -392,3 +392,21 @@ fn user_data_stays_beside_the_log() {
     log.set_user_data("name", None).unwrap();
     assert_eq!(log.user_data("name").unwrap(), None);
 }
+
+#[test]
+fn whoever_waits_for_a_log_that_freezes_is_told() {
+    let log = Hypercore::builder().seed([1; 32]).memory().unwrap();
+    let twin = Hypercore::builder().seed([1; 32]).memory().unwrap();
+    log.append_batch(["a", "b"]).unwrap();
+    twin.append_batch(["c", "d"]).unwrap();
+    let (reader, _) = reader_of(&log);
+    upgrade(&log, &reader);
+    let mut get = Box::pin(reader.get(0));
+    assert!(get.as_mut().now_or_never().is_none());
+    let upgrade = Some(RequestUpgrade { start: 0, length: 2 });
+    let proof = twin.lock().core().prove(&ProofRequest { upgrade, ..ProofRequest::default() }).unwrap();
+    assert!(reader.lock().parts().0.check_conflict(&proof).unwrap().is_some());
+    assert!(matches!(get.now_or_never(), Some(Err(Error::Frozen(_)))));
+    assert!(matches!(block_on(reader.get(1)), Err(Error::Frozen(_))));
+    assert!(reader.info().frozen);
+}

@@ -14,6 +14,9 @@ use crate::tree::NodeSource;
 /// Bytes of a bitfield page on disk: 32,768 blocks. JS fills in place what it reads, so a page is never shorter.
 pub const PAGE_BYTES: usize = 4096;
 
+/// From how many neighbouring blocks on one pass over them is faster than a look-up for each.
+const SCAN_FROM: usize = 12;
+
 /// How many inherited pieces a core may be made of; JS makes one or two.
 const DEPENDENCIES_MAX: usize = 64;
 
@@ -168,6 +171,9 @@ impl CoreView<'_> {
 
     /// Several blocks, in the order asked for.
     pub fn blocks(&self, indexes: &[u64]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        if let Some(run) = self.own_run(indexes) {
+            return self.block_run(run);
+        }
         let keys: Vec<_> =
             indexes.iter().map(|&index| keys::block(self.data_of_block(index), index)).collect();
         self.read.get_many(&keys.iter().map(|key| &**key).collect::<Vec<_>>())
@@ -272,6 +278,29 @@ impl CoreView<'_> {
             }
         })?;
         failed.map_or(Ok(()), Err)
+    }
+
+    /// The indexes as a range, when they are a long run in the core's own data.
+    fn own_run(&self, indexes: &[u64]) -> Option<Range<u64>> {
+        let first = *indexes.first()?;
+        let is_run = indexes.len() >= SCAN_FROM
+            && (first..).zip(indexes).all(|(expected, index)| expected == *index)
+            && self.data_of_block(first) == self.pointers.data;
+        is_run.then(|| first..first.saturating_add(indexes.len() as u64))
+    }
+
+    /// All blocks of a range in one pass, which is several times as fast as looking each of them up.
+    fn block_run(&self, range: Range<u64>) -> Result<Vec<Option<Bytes>>, StorageError> {
+        let mut blocks = vec![None; usize::try_from(range.end - range.start).unwrap_or(0)];
+        let data = self.pointers.data;
+        self.scan_indexed(&keys::block(data, range.start), &keys::block(data, range.end), |index, value| {
+            let at = index.checked_sub(range.start).and_then(|at| usize::try_from(at).ok());
+            if let Some(block) = at.and_then(|at| blocks.get_mut(at)) {
+                *block = Some(Bytes::copy_from_slice(value));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(blocks)
     }
 
     /// Below which pointer a block stands: the nearest inherited data that is long enough, else the own.
