@@ -91,6 +91,11 @@ impl InFlight {
         (self.first..).zip(&self.ring).filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
     }
 
+    /// The number of the oldest one.
+    pub(crate) fn oldest_id(&self) -> Option<u64> {
+        (!self.ring.is_empty()).then_some(self.first)
+    }
+
     pub(crate) fn oldest(&self) -> Option<&Pending> {
         self.ring.front()?.as_ref()
     }

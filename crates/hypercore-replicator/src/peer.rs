@@ -10,6 +10,7 @@ use hypercore_protocol::messages::{Message, Synchronize, Want};
 
 use crate::in_flight::InFlight;
 use crate::path::{self, Expected};
+use crate::receive::Parked;
 use crate::remote_bitfield::RemoteBitfield;
 use crate::upload_queue::UploadQueue;
 use crate::wants::{LocalWants, RemoteWants};
@@ -71,6 +72,8 @@ pub(crate) struct Download {
     pub(crate) expected: Expected,
     /// When it answered last.
     pub(crate) heard: Instant,
+    /// Answers that wait for earlier ones.
+    pub(crate) parked: Vec<Parked>,
     /// Where in a range without order it goes on.
     pub(crate) chunk: Option<Chunk>,
 }
@@ -141,6 +144,7 @@ impl Peer {
                 in_flight: InFlight::default(),
                 expected: Expected::default(),
                 heard: now,
+                parked: Vec::new(),
                 chunk: None,
             })
         })

@@ -8,12 +8,14 @@ use hypercore::proof::{Proof, ProofRequest, RequestUpgrade};
 use hypercore_protocol::messages::{Cancel, Data, Message, NoData, Request};
 
 use crate::events::{CloseReason, Event};
-use crate::in_flight::Pending;
+use crate::in_flight::{Pending, PendingBlock};
 use crate::peer::{Peer, PeerId};
 use crate::replicator::Replicator;
 
 /// Answers in a row that bring nothing, after which a peer is taken for one that lies.
 const MAX_FRUITLESS: u16 = 128;
+/// Answers that may wait for earlier ones.
+const MAX_PARKED: usize = 512;
 /// Proofs of a conflict that a peer may send without being asked.
 const MAX_UNSOLICITED: u8 = 4;
 /// Wrong answers of a peer that may turn out to come from another history.
@@ -22,10 +24,22 @@ const MAX_STRIKES: u8 = 2;
 /// An answer that is to be taken over.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    /// Number of the request, 0 for what was pushed.
+    id: u64,
     /// The request; none for what was pushed.
     pending: Option<Pending>,
     /// The block is still asked of others.
     copies: u8,
+    proof: Proof,
+}
+
+/// An answer that came before an earlier one whose nodes it builds on. JS peers read the parts of an answer from
+/// storage while they go on to the next request, so a few percent of their answers overtake others.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    id: u64,
+    pub(crate) pending: Pending,
+    pub(crate) block: PendingBlock,
     proof: Proof,
 }
 
@@ -45,7 +59,7 @@ impl Replicator {
                 return None;
             }
             let welcome = self.options.allow_push && proof.fork == core.fork();
-            return welcome.then_some(Answer { pending: None, copies: 0, proof });
+            return welcome.then_some(Answer { id: 0, pending: None, copies: 0, proof });
         }
         let size = proof.block.as_ref().map(|block| block.value.len());
         let peer = self.peers.get_mut(&id)?;
@@ -71,24 +85,41 @@ impl Replicator {
             self.close(id, CloseReason::Misbehaved(reason));
             return None;
         }
-        Some(Answer { pending: Some(pending), copies, proof })
+        Some(Answer { id: request, pending: Some(pending), copies, proof })
     }
 
     /// Takes over a burst of answers: verified together, stored in one commit.
-    pub(crate) fn receive(&mut self, id: PeerId, answers: Vec<Answer>, core: &mut Core, now: Instant) {
+    pub(crate) fn receive(&mut self, id: PeerId, mut answers: Vec<Answer>, core: &mut Core, now: Instant) {
+        self.unpark(id, &mut answers);
+        if answers.is_empty() {
+            return;
+        }
+        // As they were asked: later ones build on earlier ones.
+        if !answers.is_sorted_by_key(|answer| answer.id) {
+            answers.sort_by_key(|answer| answer.id);
+        }
+        let download = self.peers.get(&id).and_then(|peer| peer.download.as_ref());
+        let oldest = download.and_then(|download| download.in_flight.oldest_id()).unwrap_or(u64::MAX);
         let mut pending = Vec::with_capacity(answers.len());
         let mut proofs = Vec::with_capacity(answers.len());
         for answer in answers {
             let size = answer.proof.block.as_ref().map(|block| block.value.len());
-            pending.push((answer.pending, answer.copies, size));
+            let early = (answer.id > oldest).then(|| (answer.id, answer.proof.clone()));
+            pending.push((answer.pending, answer.copies, size, early));
             proofs.push(answer.proof);
         }
         let results = core.receive(proofs);
         let mut lie = None;
-        for ((pending, copies, size), result) in pending.into_iter().zip(results) {
+        for ((pending, copies, size, early), result) in pending.into_iter().zip(results) {
             match result {
                 Ok(received) => self.on_received(id, pending.as_ref(), copies, size, received, core),
                 Err(error) => {
+                    if error.is_stale()
+                        && let (Some(pending), Some((request, proof))) = (&pending, early)
+                        && self.park(id, request, pending, proof, core)
+                    {
+                        continue;
+                    }
                     if let Some(pending) = &pending {
                         self.requeue(pending, core);
                     }
@@ -107,6 +138,52 @@ impl Replicator {
         }
         if let Some(reason) = lie {
             self.on_lie(id, reason, core, now);
+        }
+    }
+
+    /// Takes over answers that waited for earlier ones which will not come any more.
+    /// False when there are none.
+    pub(crate) fn retry_parked(&mut self, core: &mut Core, now: Instant) -> bool {
+        let waits_for_nothing = |id: &PeerId| {
+            let download = self.peers.get(id).and_then(|peer| peer.download.as_ref());
+            download.is_some_and(|download| {
+                let oldest = download.in_flight.oldest_id().unwrap_or(u64::MAX);
+                download.parked.iter().any(|parked| parked.id < oldest)
+            })
+        };
+        let ids: Vec<PeerId> = self.hungry.iter().copied().filter(waits_for_nothing).collect();
+        for id in &ids {
+            self.receive(*id, Vec::new(), core, now);
+        }
+        !ids.is_empty()
+    }
+
+    /// Keeps an answer until the ones before it have come. False when it cannot be kept.
+    fn park(&mut self, id: PeerId, request: u64, pending: &Pending, proof: Proof, core: &Core) -> bool {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.is_active()) else { return false };
+        let (Some(download), Some(block)) = (peer.download.as_mut(), pending.block) else { return false };
+        if download.parked.len() >= MAX_PARKED || pending.upgrade || pending.fork != core.fork() {
+            return false;
+        }
+        download.expected.add(block.index, block.nodes);
+        self.blocks.add(block.index);
+        self.wishes.dequeue(block.index);
+        download.parked.push(Parked { id: request, pending: pending.clone(), block, proof });
+        true
+    }
+
+    /// Adds the answers that were kept to a burst.
+    fn unpark(&mut self, id: PeerId, answers: &mut Vec<Answer>) {
+        let Some(download) = self.peers.get_mut(&id).and_then(|peer| peer.download.as_mut()) else { return };
+        let oldest = download.in_flight.oldest_id().unwrap_or(u64::MAX);
+        if answers.is_empty() && download.parked.iter().all(|parked| parked.id > oldest) {
+            return; // nothing has changed for them
+        }
+        for parked in std::mem::take(&mut download.parked) {
+            download.expected.remove(parked.block.index, parked.block.nodes);
+            let copies = self.blocks.remove(parked.block.index);
+            let Parked { id, pending, proof, .. } = parked;
+            answers.push(Answer { id, pending: Some(pending), copies, proof });
         }
     }
 
@@ -329,6 +406,11 @@ impl Replicator {
     /// Takes all requests away from a peer (which is not in the map for the moment).
     pub(crate) fn release_requests(&mut self, id: PeerId, peer: &mut Peer) {
         let Some(download) = peer.download.as_mut() else { return };
+        for parked in std::mem::take(&mut download.parked) {
+            download.expected.remove(parked.block.index, parked.block.nodes);
+            self.blocks.remove(parked.block.index);
+            self.requeue_block(parked.block.index);
+        }
         let ids: Vec<u64> = download.in_flight.iter().map(|(request, _)| request).collect();
         for request in ids {
             let Some(pending) = download.in_flight.take(request) else { continue };
@@ -348,6 +430,11 @@ impl Replicator {
         for id in ids {
             let Some(mut peer) = self.peers.remove(&id) else { continue };
             if let Some(download) = peer.download.as_mut() {
+                for parked in std::mem::take(&mut download.parked) {
+                    download.expected.remove(parked.block.index, parked.block.nodes);
+                    self.blocks.remove(parked.block.index);
+                    self.requeue_block(parked.block.index);
+                }
                 let old: Vec<u64> = download
                     .in_flight
                     .iter()

@@ -103,7 +103,8 @@ impl Replicator {
         self.opening = self.opening.saturating_add(1);
     }
 
-    /// An offered channel was answered, one way or the other. Call it before [`Replicator::open_peer`].
+    /// An offered channel was answered, one way or the other. When it was opened, call it after
+    /// [`Replicator::open_peer`], so that an update that waits for it goes on waiting for the peer.
     pub fn channel_answered(&mut self, core: &mut Core, demand: &mut Demand, now: Instant) {
         self.opening = self.opening.saturating_sub(1);
         self.finish(core, demand, now);
@@ -182,9 +183,7 @@ impl Replicator {
                 }
             }
         }
-        if !answers.is_empty() {
-            self.receive(id, answers, core, now);
-        }
+        self.receive(id, answers, core, now);
         self.hungry.insert(id);
         self.finish(core, demand, now);
     }
@@ -313,12 +312,17 @@ impl Replicator {
     /// Takes over what changed, tells peers, and asks them for what is wanted.
     pub(crate) fn finish(&mut self, core: &mut Core, demand: &mut Demand, now: Instant) {
         self.follow(core, demand);
-        demand.settle(core);
-        let updates = core.take_updates();
-        if !updates.is_empty() {
-            self.on_updates(&updates, core);
+        loop {
+            demand.settle(core);
+            let updates = core.take_updates();
+            if !updates.is_empty() {
+                self.on_updates(&updates, core);
+            }
+            self.follow_demand(demand, core);
+            if !self.retry_parked(core, now) {
+                break;
+            }
         }
-        self.follow_demand(demand, core);
         if self.lingers_until.is_some_and(|until| until <= now) {
             self.lingers_until = None;
         }

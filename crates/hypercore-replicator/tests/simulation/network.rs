@@ -47,6 +47,8 @@ pub enum Behaviour {
     Slow(Duration),
     /// Changes what it sends.
     Liar(Lie),
+    /// Sends some answers before earlier ones, as JS peers do.
+    Hasty,
 }
 
 /// A log, those who wait for it, and its replicator.
@@ -361,6 +363,9 @@ impl Network {
                         }
                         (_, message) => message,
                     };
+                    let overtakes = matches!(node.behaviour, Behaviour::Hasty)
+                        && matches!(message, Message::Data(_))
+                        && self.random.chance(20);
                     node.sent += 1;
                     let size = size_of(&message);
                     let sent = wire.busy_until.map_or(self.now, |busy| busy.max(self.now)) + pause;
@@ -371,6 +376,9 @@ impl Network {
                     let arrives = sent + took + link.latency + Duration::from_micros(jitter);
                     wire.messages.push_back((arrives.max(last), size, message));
                     wire.bytes += size;
+                    if overtakes {
+                        overtake(&mut wire.messages, self.random.below(20) as usize);
+                    }
                 }
             }
         }
@@ -405,6 +413,20 @@ impl Network {
             node.replicator.handle(peer, last, &mut node.core, &mut node.demand, self.now);
         }
         self.cut(link, Some(by));
+    }
+}
+
+/// Moves the last answer in front of earlier ones; the times of arrival stay as they are.
+fn overtake(messages: &mut VecDeque<(Instant, usize, Message)>, places: usize) {
+    for at in (messages.len().saturating_sub(places)..messages.len()).rev() {
+        let (Some(before), Some(last)) = (at.checked_sub(1), messages.get(at)) else { return };
+        let swaps = matches!(last.2, Message::Data(_)) && matches!(messages[before].2, Message::Data(_));
+        if !swaps {
+            return;
+        }
+        let (earlier, later) = (messages[before].0, messages[at].0);
+        messages.swap(before, at);
+        (messages[before].0, messages[at].0) = (earlier, later);
     }
 }
 

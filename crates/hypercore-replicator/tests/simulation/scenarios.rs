@@ -88,6 +88,27 @@ fn one_writer_and_many_readers() {
 }
 
 #[test]
+fn answers_that_overtake_others_are_not_lost() {
+    with_seeds(50, |seed| {
+        let mut network = Network::new(seed);
+        let writer = network.writer();
+        network.nodes[writer].behaviour = Behaviour::Hasty;
+        let length = 50 + network.random.below(500);
+        network.append(writer, length);
+        let reader = network.reader(writer);
+        random_link(&mut network, writer, reader);
+        let range = random_range(&mut network, length);
+        network.want_all(reader, range);
+        assert!(network.run(10 * MINUTE, nobody_waits), "not done in time");
+        assert_equal(&network, writer, [reader]);
+        assert_no_blame(&network);
+        let stats = network.nodes[reader].replicator.stats();
+        assert_eq!((stats.stale, stats.invalid, stats.no_data), (0, 0, 0));
+        assert!(stats.requests <= length + 4, "{stats:?}");
+    });
+}
+
+#[test]
 fn a_chain_of_readers() {
     with_seeds(50, |seed| {
         let mut network = Network::new(seed);
