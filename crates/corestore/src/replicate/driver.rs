@@ -306,8 +306,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             let mut guard = core.hypercore.lock();
             let (log, demand) = guard.parts();
             let now = Instant::now();
-            state.replicator.channel_answered(log, demand, now);
+            // In this order: with neither a channel on its way nor a peer, updates would end in between.
             state.replicator.open_peer(peer, log, demand, now);
+            state.replicator.channel_answered(log, demand, now);
         }
         self.turn(&core, Cause::Channel(id))
     }
