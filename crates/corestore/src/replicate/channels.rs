@@ -20,7 +20,7 @@ pub(super) struct Channel {
     /// Set while both sides have it open: shows the peer to the core's users.
     pub(super) ticket: Option<PeerTicket>,
     pub(super) open: bool,
-    /// What the present burst brought.
+    /// What has arrived and was not taken over yet.
     pub(super) arrived: Vec<Message>,
     /// It stands in the queue of those that have something to send.
     queued: bool,
@@ -36,6 +36,8 @@ impl Channel {
 pub(super) struct Channels {
     by_id: HashMap<ChannelId, Channel>,
     by_peer: HashMap<PeerId, ChannelId>,
+    /// Who has messages that arrived, in the order of their first ones.
+    arrived: VecDeque<ChannelId>,
     /// Who has something to send, in the order of their turns.
     sending: VecDeque<ChannelId>,
     banned: HashSet<DiscoveryKey>,
@@ -67,6 +69,25 @@ impl Channels {
 
     pub(super) fn ids(&self) -> Vec<ChannelId> {
         self.by_id.keys().copied().collect()
+    }
+
+    /// A message for the channel has arrived.
+    pub(super) fn arrived(&mut self, id: ChannelId, message: Message) {
+        if let Some(channel) = self.by_id.get_mut(&id) {
+            if channel.arrived.is_empty() {
+                self.arrived.push_back(id);
+            }
+            channel.arrived.push(message);
+        }
+    }
+
+    /// The next channel that has messages.
+    pub(super) fn next_arrived(&mut self) -> Option<ChannelId> {
+        self.arrived.pop_front()
+    }
+
+    pub(super) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
     }
 
     /// The channel may have something to send.

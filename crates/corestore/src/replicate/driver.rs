@@ -1,5 +1,6 @@
 //! The task of one connection.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ const TRANSMIT_HIGH: usize = 256 * 1024;
 const TRANSMIT_STOP: usize = 8 * 1024 * 1024;
 /// What one core may send before it is the turn of the next.
 const TURN: usize = 64 * 1024;
+/// How long the task works on what has arrived before it writes what came of that and lets others have the thread:
+/// the answers of a burst about a thousand cores, each with a signature to check, are not made in one breath.
+const BREATH: Duration = Duration::from_millis(5);
 /// How long the rest may take when the connection is closed from this side.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -47,6 +51,10 @@ pub(super) struct Driver<IO> {
     kind: String,
     remote_public_key: [u8; 32],
     progress: watch::Sender<Progress>,
+    /// Cores of this side that are in use and may lack a channel.
+    to_open: VecDeque<DiscoveryKey>,
+    /// There is more to do than one breath allowed; until it is done, nothing more is read.
+    backlog: bool,
     /// The remote has ended its side, or this side is to end.
     ending: bool,
 }
@@ -85,6 +93,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             kind,
             remote_public_key: [0; 32],
             progress,
+            to_open: VecDeque::new(),
+            backlog: false,
             ending: false,
         }
     }
@@ -107,12 +117,15 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     }
 
     async fn run_until_end(&mut self) -> Result<(), Error> {
-        while !self.ending {
+        while !self.ending || self.backlog {
             let mail = poll_fn(|cx| self.poll_io(cx)).await?;
             self.connection.cork();
             let worked = self.work(mail);
             self.connection.uncork();
             worked?;
+            if self.backlog || !self.to_open.is_empty() {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -121,8 +134,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<Mail, Error>> {
         // Whether it is done does not matter: what is left wakes this task when there is room.
         let _ = self.wire.poll_write_all(cx, &mut self.connection)?;
-        let mut ready = self.may_send() && self.channels.has_senders();
-        if self.pending() < TRANSMIT_STOP {
+        let mut ready = self.backlog || !self.to_open.is_empty();
+        ready |= self.may_send() && self.channels.has_senders();
+        if !self.backlog && self.pending() < TRANSMIT_STOP {
             ready |= self.wire.poll_read_burst(cx, &mut self.connection)?.is_ready();
         }
         ready |= self.poll_deadline(cx);
@@ -151,11 +165,10 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     }
 
     fn work(&mut self, mail: Mail) -> Result<(), Error> {
+        let breath_ends = Instant::now() + BREATH;
         self.ending |= mail.close;
-        self.take_arrived()?;
-        for discovery_key in mail.open {
-            self.open_loaded(&discovery_key)?;
-        }
+        self.take_arrived(breath_ends)?;
+        self.to_open.extend(mail.open);
         for peer in mail.ready {
             if let Some(channel) = self.channels.by_peer(peer) {
                 self.channels.queue(channel);
@@ -172,27 +185,32 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             }
         }
         self.take_deadlines()?;
+        while let Some(discovery_key) = self.to_open.pop_front() {
+            self.open_loaded(&discovery_key)?;
+            if Instant::now() >= breath_ends {
+                break;
+            }
+        }
         while self.may_send()
             && let Some(channel) = self.channels.next_sender()
         {
             self.channel_turn(channel)?;
+            if Instant::now() >= breath_ends {
+                break;
+            }
         }
         // What the above has closed.
-        self.take_arrived()
+        self.take_arrived(breath_ends)
     }
 
     /// Takes over what the connection has received: all messages of one core together.
-    fn take_arrived(&mut self) -> Result<(), Error> {
-        let mut touched = Vec::new();
+    fn take_arrived(&mut self, breath_ends: Instant) -> Result<(), Error> {
+        self.backlog = true;
         while let Some(event) = self.connection.poll_event()? {
+            let message = matches!(event, ConnectionEvent::Message { .. });
             match event {
                 ConnectionEvent::Message { channel: id, message } => {
-                    if let Some(channel) = self.channels.get_mut(id) {
-                        if channel.arrived.is_empty() {
-                            touched.push(id);
-                        }
-                        channel.arrived.push(message);
-                    }
+                    self.channels.arrived(id, message);
                 }
                 ConnectionEvent::DiscoveryKey(discovery_key) => self.on_discovery_key(&discovery_key)?,
                 ConnectionEvent::Opened { channel, .. } => self.on_opened(channel)?,
@@ -204,17 +222,23 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                     self.remote_public_key = remote_public_key;
                     self.progress
                         .send_modify(|progress| progress.remote_public_key = Some(remote_public_key));
-                    for discovery_key in self.source.loaded_keys() {
-                        self.open_loaded(&discovery_key)?;
-                    }
+                    self.to_open.extend(self.source.loaded_keys());
                 }
                 ConnectionEvent::Ended => self.ending = true,
                 _ => {}
             }
+            // Sorting messages is nothing; opening cores is work.
+            if !message && Instant::now() >= breath_ends {
+                return Ok(());
+            }
         }
-        for id in touched {
+        while let Some(id) = self.channels.next_arrived() {
             self.channel_turn(id)?;
+            if Instant::now() >= breath_ends && self.channels.has_arrived() {
+                return Ok(());
+            }
         }
+        self.backlog = false;
         Ok(())
     }
 
