@@ -12,6 +12,7 @@ use interop::{Peer, Value, hex, json, key, manifest_json, within};
 use crate::rust_side::{RustSide, until};
 
 /// A store that replicates.
+#[expect(clippy::large_enum_variant, reason = "a test has a handful of them")]
 pub(crate) enum Side {
     /// Ours.
     Rust(Box<RustSide>),

@@ -128,11 +128,11 @@ impl Connection {
     ) -> Result<ChannelId, Error> {
         self.check_room()?;
         let channel = self.channels.insert(Slot::protocol(protocol.to_owned(), id, handshake));
-        if self.transport.is_connected() {
-            if let Err(error) = self.open_mux(channel) {
-                self.channels.remove(channel);
-                return Err(error);
-            }
+        if self.transport.is_connected()
+            && let Err(error) = self.open_mux(channel)
+        {
+            self.channels.remove(channel);
+            return Err(error);
         }
         Ok(channel)
     }

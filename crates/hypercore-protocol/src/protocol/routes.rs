@@ -74,6 +74,10 @@ impl Routes {
 
     /// Hands a message to its handle, or gives it back when the handle has no room: the task is woken when it has.
     /// A handle that is gone swallows the message.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the message goes back where it was; a box would cost every message"
+    )]
     pub(super) fn poll_deliver(&mut self, cx: &mut Context<'_>, parked: Parked) -> Result<(), Parked> {
         let route = self.by_channel.get_mut(&parked.channel);
         // Senders stay in place: every clone of one has room for a message more.
@@ -105,6 +109,7 @@ pub(super) struct Parked {
     pub(super) said: Said,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one is alive at a time")]
 pub(super) enum Said {
     /// On the channel of a core.
     Message(Message),
