@@ -7,7 +7,7 @@ use std::time::Duration;
 /// They double from the shortest to the longest; each is then drawn from the upper half of its range, so that
 /// daemons that lost the same peer do not all come back at once. Deterministic for a seed.
 #[derive(Debug, Clone)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     shortest: Duration,
     longest: Duration,
     failures: u32,
@@ -16,12 +16,12 @@ pub struct Backoff {
 
 impl Backoff {
     /// Delays between `shortest` and `longest`.
-    pub fn new(shortest: Duration, longest: Duration, seed: u64) -> Self {
+    pub(crate) fn new(shortest: Duration, longest: Duration, seed: u64) -> Self {
         Self { shortest, longest, failures: 0, random: seed }
     }
 
     /// An attempt failed: how long to wait before the next.
-    pub fn failed(&mut self) -> Duration {
+    pub(crate) fn failed(&mut self) -> Duration {
         let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
         let ceiling = self.shortest.saturating_mul(factor).min(self.longest);
@@ -31,7 +31,7 @@ impl Backoff {
     }
 
     /// An attempt succeeded: the next failure starts over.
-    pub fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
     }
 

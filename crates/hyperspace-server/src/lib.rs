@@ -1,7 +1,31 @@
 //! The Hyperspace daemon: stores, serves and replicates Hypercores.
+//!
+//! [`Server`] is the daemon as a library; the command `hyperspace-server` is a thin shell around it. Programs on the
+//! same machine use its cores over the RPC of npm `@hyperspace/rpc` 1.15.0 (see `docs/rpc.md`, and the crates
+//! `hyperspace-common` and `hyperspace-client`); connections with peers come from [`PeerSource`]s and replicate the
+//! whole store.
+//!
+//! ```
+//! use hyperspace_client::HyperspaceClient;
+//! use hyperspace_server::{Server, ServerOptions};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! // In memory, and without a socket: a client may come over any stream.
+//! let server = Server::start(ServerOptions::default()).await?;
+//! let (near, far) = tokio::io::duplex(65_536);
+//! tokio::spawn(server.serve(far));
+//!
+//! let client = HyperspaceClient::from_stream(near);
+//! let log = client.corestore().get_by_name("diary").await?;
+//! log.append("hello").await?;
+//! assert_eq!(log.get(0).await?, "hello");
+//!
+//! server.stop().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
 
 mod answer;
-pub mod backoff;
+mod backoff;
 mod connection;
 mod limits;
 mod listener;
@@ -14,7 +38,7 @@ mod waits;
 
 pub use limits::Limits;
 pub use listener::ListenError;
-pub use peers::{PeerHub, PeerSource};
+pub use peers::{PeerHub, PeerSource, Searching};
 pub use rpc::Gone;
 pub use server::{Server, ServerOptions, StartError};
 pub use waits::Discovery;

@@ -41,6 +41,8 @@ const FRAMES_AT_ONCE: usize = 4096;
 /// Appends that become one commit, in calls and in bytes.
 const APPENDS_AT_ONCE: usize = 1024;
 const APPEND_BYTES_AT_ONCE: usize = 4 << 20;
+/// Appends of this size take long enough to let another thread take over the other connections meanwhile.
+const LARGE_APPEND: usize = 1 << 20;
 
 /// Why a client was let go.
 #[derive(Debug, Error)]
@@ -355,5 +357,14 @@ impl Rpc {
             _ => RpcError::sentence(why),
         };
         self.outbox.error(waiting.call, &error);
+    }
+}
+
+/// Does something that takes long without holding up the runtime's other tasks, where the runtime can do that.
+fn at_length<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }

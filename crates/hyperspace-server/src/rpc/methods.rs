@@ -7,7 +7,10 @@ use futures::FutureExt;
 use hypercore::{Error, Hypercore, Key, demand::DownloadRange};
 use hyperspace_common::{API_VERSION, Header, Method, RpcError, RpcErrorExt, code, messages::*, text};
 
-use super::{APPEND_BYTES_AT_ONCE, APPENDS_AT_ONCE, AppendGroup, Done, Gone, Rpc, Session, SessionCore};
+use super::{
+    APPEND_BYTES_AT_ONCE, APPENDS_AT_ONCE, AppendGroup, Done, Gone, LARGE_APPEND, Rpc, Session, SessionCore,
+    at_length,
+};
 use crate::{
     answer::{core_error, invalid_session, is_event, limit, not_offered, resource_in_use},
     mailbox::wire_peer,
@@ -151,6 +154,10 @@ impl Rpc {
         for waiting in &ended {
             self.answer_ended(waiting, text::FEED_CLOSED);
         }
+        if let SessionCore::Strong(core) = &session.core {
+            // Work that was just ended may still hold on to the session.
+            core.close();
+        }
         drop(session);
         self.drain_events()?;
         self.outbox.response(call, &());
@@ -271,7 +278,11 @@ impl Rpc {
     /// Commits the appends that were gathered, and answers each: first all events, then the answers.
     pub(super) fn flush_appends(&mut self) -> Result<(), Gone> {
         let Some(group) = self.appends.take() else { return Ok(()) };
-        match self.with_core(group.session, |core| core.append_group(&group.blocks)) {
+        let append = |core: &Hypercore| {
+            let append = || core.append_group(&group.blocks);
+            if group.bytes >= LARGE_APPEND { at_length(append) } else { append() }
+        };
+        match self.with_core(group.session, append) {
             Ok(appended) => {
                 self.drain_events()?;
                 for ((call, blocks), appended) in group.calls.into_iter().zip(&group.blocks).zip(appended) {
