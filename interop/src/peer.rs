@@ -16,15 +16,22 @@ use tokio::sync::{Notify, oneshot};
 /// How long a peer may take for one answer or event: only to end a hanging test, never to measure.
 pub const DEADLINE: Duration = Duration::from_secs(180);
 
+/// [`DEADLINE`], or as many seconds as `INTEROP_DEADLINE` says: for hunting what hangs.
+fn deadline() -> Duration {
+    let given = std::env::var("INTEROP_DEADLINE").ok().and_then(|seconds| seconds.parse().ok());
+    given.map_or(DEADLINE, Duration::from_secs)
+}
+
 /// Awaits `future` for [`DEADLINE`] at most.
 ///
 /// # Panics
 ///
 /// When the deadline passes; `what` says what was awaited.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, future).await {
+    let deadline = deadline();
+    match tokio::time::timeout(deadline, future).await {
         Ok(value) => value,
-        Err(_) => panic!("{what}: nothing came in {} s", DEADLINE.as_secs()),
+        Err(_) => panic!("{what}: nothing came in {} s", deadline.as_secs()),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::pair::{Who, same, side};
 use crate::side::{Make, Side};
-use interop::within;
 
 /// The first writes, the middle dials it, and the last dials the middle.
 struct Chain {
@@ -74,7 +73,7 @@ async fn blocks_pass_the_middle(Chain { first, middle, last, .. }: &Chain) {
 
 async fn run(first: Who, middle: Who, last: Who) {
     let Some(chain) = chain(first, middle, last).await else { return };
-    within("the whole scenario", blocks_pass_the_middle(&chain)).await;
+    blocks_pass_the_middle(&chain).await;
     let Chain { first, middle, last, .. } = chain;
     tokio::join!(first.close(), middle.close(), last.close());
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hypercore::Key;
-use interop::{Node, within};
+use interop::Node;
 use tempfile::TempDir;
 
 use crate::rust_side::RustSide;
@@ -129,7 +129,7 @@ pub(crate) async fn same(original: &Side, copy: &Side, label: &str) {
 /// Runs a scenario with a pair, and closes it.
 pub(crate) async fn run(writer: Who, reader: Who, writer_dials: bool, scenario: impl AsyncFnOnce(&Pair)) {
     let Some(pair) = Pair::new(writer, reader, writer_dials).await else { return };
-    within("the whole scenario", scenario(&pair)).await;
+    scenario(&pair).await;
     pair.close().await;
 }
 
