@@ -1,6 +1,6 @@
 //! The task of one connection.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hypercore::events::PeerInfo;
+use hypercore::session::FindingPeers;
 use hypercore::{DiscoveryKey, Hypercore};
 use hypercore_protocol::messages::NoData;
 use hypercore_protocol::{ChannelId, CloseReason, Connection, ConnectionEvent, Error, Message};
@@ -51,8 +52,9 @@ pub(super) struct Driver<IO> {
     kind: String,
     remote_public_key: [u8; 32],
     progress: watch::Sender<Progress>,
-    /// Cores of this side that are in use and may lack a channel.
-    to_open: VecDeque<DiscoveryKey>,
+    /// Cores of this side that are in use and may lack a channel. They wait for the handshake here, and their
+    /// updates with them.
+    to_open: BTreeMap<DiscoveryKey, FindingPeers>,
     /// There is more to do than one breath allowed; until it is done, nothing more is read.
     backlog: bool,
     /// The remote has ended its side, or this side is to end.
@@ -93,7 +95,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             kind,
             remote_public_key: [0; 32],
             progress,
-            to_open: VecDeque::new(),
+            to_open: BTreeMap::new(),
             backlog: false,
             ending: false,
         }
@@ -123,7 +125,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             let worked = self.work(mail);
             self.connection.uncork();
             worked?;
-            if self.backlog || !self.to_open.is_empty() {
+            if self.backlog || self.may_open() {
                 tokio::task::yield_now().await;
             }
         }
@@ -134,7 +136,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<Mail, Error>> {
         // Whether it is done does not matter: what is left wakes this task when there is room.
         let _ = self.wire.poll_write_all(cx, &mut self.connection)?;
-        let mut ready = self.backlog || !self.to_open.is_empty();
+        let mut ready = self.backlog || self.may_open();
         ready |= self.may_send() && self.channels.has_senders();
         if !self.backlog && self.pending() < TRANSMIT_STOP {
             ready |= self.wire.poll_read_burst(cx, &mut self.connection)?.is_ready();
@@ -185,8 +187,11 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             }
         }
         self.take_deadlines()?;
-        while let Some(discovery_key) = self.to_open.pop_front() {
+        while self.connection.is_connected()
+            && let Some((discovery_key, finding)) = self.to_open.pop_first()
+        {
             self.open_loaded(&discovery_key)?;
+            drop(finding);
             if Instant::now() >= breath_ends {
                 break;
             }
@@ -222,7 +227,6 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                     self.remote_public_key = remote_public_key;
                     self.progress
                         .send_modify(|progress| progress.remote_public_key = Some(remote_public_key));
-                    self.to_open.extend(self.source.loaded_keys());
                 }
                 ConnectionEvent::Ended => self.ending = true,
                 _ => {}
@@ -275,8 +279,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
 
     /// A core of this side is in use.
     fn open_loaded(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
-        if !self.connection.is_connected() || self.channels.is_banned(discovery_key) {
-            // Before the handshake: all that are loaded are opened when it is over.
+        if self.channels.is_banned(discovery_key) {
             return Ok(());
         }
         let Some(hypercore) = self.source.loaded(discovery_key) else { return Ok(()) };
@@ -553,6 +556,10 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
 
     fn pending(&self) -> usize {
         self.connection.pending_transmit() + self.wire.unwritten()
+    }
+
+    fn may_open(&self) -> bool {
+        self.connection.is_connected() && !self.to_open.is_empty()
     }
 
     fn may_send(&self) -> bool {

@@ -83,6 +83,10 @@ impl ReplicationHub {
         let (progress, watched) = watch::channel(Progress::default());
         self.links().insert(link.id, link.clone());
         self.live.fetch_add(1, Ordering::AcqRel);
+        // Those that come into use from here on announce themselves.
+        for core in source.loaded_keys().iter().filter_map(|discovery_key| source.loaded(discovery_key)) {
+            link.open(&core);
+        }
         let driver =
             Driver::new(self.clone(), source, link.clone(), connection, io, remote_address, kind, progress);
         tokio::spawn(driver.run());

@@ -20,10 +20,6 @@ pub(crate) struct Link {
 struct Mailbox {
     mail: Mail,
     waker: Option<Waker>,
-    /// Keeps updates of the cores to be opened waiting until the connection has offered them a channel.
-    finding: HashMap<DiscoveryKey, FindingPeers>,
-    /// The same for mail that the task has in hand.
-    handed: HashMap<DiscoveryKey, FindingPeers>,
     /// The task is gone.
     ended: bool,
 }
@@ -31,8 +27,9 @@ struct Mailbox {
 /// What has come together since the task looked last.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
-    /// Cores that came into use: they are to have a channel.
-    pub(super) open: HashSet<DiscoveryKey>,
+    /// Cores that came into use: they are to have a channel. Until the connection has offered them one, updates of
+    /// them wait.
+    pub(super) open: HashMap<DiscoveryKey, FindingPeers>,
     /// Cores that have changed, or whose timers are to be taken over.
     pub(super) work: HashSet<DiscoveryKey>,
     /// Peers of this connection that have something to send.
@@ -67,8 +64,8 @@ impl Link {
         if mailbox.ended {
             return drop(mailbox);
         }
-        let replaced = mailbox.finding.insert(discovery_key, finding);
-        let waker = if mailbox.mail.open.insert(discovery_key) { mailbox.waker.take() } else { None };
+        let replaced = mailbox.mail.open.insert(discovery_key, finding);
+        let waker = if replaced.is_none() { mailbox.waker.take() } else { None };
         drop(mailbox);
         drop(replaced);
         if let Some(waker) = waker {
@@ -80,9 +77,9 @@ impl Link {
     pub(super) fn ended(&self) {
         let mut mailbox = self.lock();
         mailbox.ended = true;
-        let finding = (std::mem::take(&mut mailbox.finding), std::mem::take(&mut mailbox.handed));
+        let mail = std::mem::take(&mut mailbox.mail);
         drop(mailbox);
-        drop(finding);
+        drop(mail);
     }
 
     /// The core changed.
@@ -111,13 +108,6 @@ impl Link {
     /// What has come, if anything; else `waker` is woken when something does.
     pub(super) fn take(&self, waker: &Waker) -> Option<Mail> {
         let mut mailbox = self.lock();
-        if !mailbox.handed.is_empty() {
-            // What was taken before has been worked on. Without the lock: users of the cores are told.
-            let handed = std::mem::take(&mut mailbox.handed);
-            drop(mailbox);
-            drop(handed);
-            mailbox = self.lock();
-        }
         if mailbox.mail.is_empty() {
             match &mut mailbox.waker {
                 Some(known) if known.will_wake(waker) => {}
@@ -125,7 +115,6 @@ impl Link {
             }
             return None;
         }
-        mailbox.handed = std::mem::take(&mut mailbox.finding);
         Some(std::mem::take(&mut mailbox.mail))
     }
 

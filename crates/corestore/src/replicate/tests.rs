@@ -9,7 +9,7 @@ use hypercore::events::{CoreEvent, StreamedEvent};
 use hypercore::proof::{ProofRequest, RequestBlock};
 use hypercore::session::WeakHypercore;
 use hypercore::storage::Database;
-use hypercore::{DiscoveryKey, Error, Hypercore, Key};
+use hypercore::{DiscoveryKey, Error, Hypercore, Key, UpdateOptions};
 use hypercore_protocol::messages::{Request, Synchronize};
 use hypercore_protocol::{ChannelId, Connection, ConnectionEvent, ConnectionOptions, KeyPair, Message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -490,4 +490,27 @@ async fn a_small_core_is_not_starved_by_a_large_one() {
         got = copies.1.get(0) => assert_eq!(got.unwrap(), "small"),
     }
     whole.done().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_update_asked_before_the_handshake_waits_for_it() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append("x").unwrap();
+    let copy = reader.get(log.key());
+    let _connections = connect(&writer, &reader);
+    let options = UpdateOptions { wait: Some(true), ..UpdateOptions::default() };
+    assert!(copy.update_with(options).await.unwrap());
+    assert_eq!(copy.length(), 1);
+
+    // With a peer that says nothing it ends when the connection does.
+    let (lonely, (io, silent)) = (Store::new(3), tokio::io::duplex(4096));
+    let copy = lonely.get(log.key());
+    let connection = lonely.replicate(true, io);
+    let ending = async {
+        drop(silent);
+        connection.closed().await.unwrap_err()
+    };
+    let (updated, _) = tokio::join!(copy.update_with(options), ending);
+    assert!(!updated.unwrap());
 }
