@@ -19,7 +19,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    fn new(count: u64, size: usize, took: Duration) -> Self {
+    pub(super) fn new(count: u64, size: usize, took: Duration) -> Self {
         let blocks = count as f64 / took.as_secs_f64();
         Self { blocks, megabytes: blocks * size as f64 / 1e6 }
     }

@@ -1,6 +1,8 @@
 //! Our halves of the benchmarks: each does what the script of `bench/js` does, with the same sizes and counts.
 
 mod local;
+mod memory;
+mod peers;
 mod scratch;
 
 use anyhow::{Result, bail};
@@ -12,6 +14,7 @@ const LARGE: usize = 64 * 1024;
 
 /// Runs our half once and prints its value.
 pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let value = match name {
         "append-single" => local::append_single()?,
         "append-batch" => local::append_many(20_000, 100_000, SMALL, 1000)?.blocks,
@@ -22,15 +25,22 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
         "open-million" => local::open_million(false)?,
         "open-million-settled" => local::open_million(true)?,
         "make-million" => return local::make_million(args),
+        "replicate-small" => {
+            runtime.block_on(peers::replicate("replicate-small-writer", peers::SMALL_BLOCKS))?.blocks
+        }
+        "replicate-small-writer" => return runtime.block_on(peers::replicate_writer(peers::SMALL_BLOCKS)),
+        "replicate-large" => {
+            runtime.block_on(peers::replicate("replicate-large-writer", peers::LARGE_BLOCKS))?.megabytes
+        }
+        "replicate-large-writer" => return runtime.block_on(peers::replicate_writer(peers::LARGE_BLOCKS)),
+        "many-cores" => runtime.block_on(peers::many_cores())?,
+        "many-cores-writer" => return runtime.block_on(peers::many_cores_writer()),
+        "live-latency" => runtime.block_on(peers::live())?,
+        "live-latency-writer" => return runtime.block_on(peers::live_writer()),
+        "memory-idle" => runtime.block_on(memory::resident(args, false))?,
+        "memory-open" => runtime.block_on(memory::resident(args, true))?,
         _ => bail!("no such benchmark: {name}"),
     };
     println!("{}", serde_json::json!({ "value": value }));
     Ok(())
-}
-
-/// Whether our half of a benchmark exists.
-pub(crate) fn exists(name: &str) -> bool {
-    const MISSING: &[&str] =
-        &["replicate-small", "replicate-large", "live-latency", "many-cores", "memory-idle", "memory-open"];
-    !MISSING.contains(&name)
 }
