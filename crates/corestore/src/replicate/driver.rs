@@ -321,11 +321,6 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     fn on_opened(&mut self, id: ChannelId) -> Result<(), Error> {
         let Some(channel) = self.channels.get_mut(id) else { return Ok(()) };
         channel.open = true;
-        channel.ticket = Some(channel.core.hypercore.peer_added(PeerInfo {
-            remote_public_key: self.remote_public_key,
-            remote_address: self.remote_address.clone(),
-            kind: self.kind.clone(),
-        }));
         let (core, peer) = (channel.core.clone(), channel.peer);
         {
             let mut state = core.state();
@@ -336,6 +331,15 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             // In this order: with neither a channel on its way nor a peer, updates would end in between.
             state.replicator.open_peer(peer, log, demand, now);
             state.replicator.channel_answered(log, demand, now);
+        }
+        // Users hear of the peer when what they send it (extension messages) finds it.
+        let ticket = core.hypercore.peer_added(PeerInfo {
+            remote_public_key: self.remote_public_key,
+            remote_address: self.remote_address.clone(),
+            kind: self.kind.clone(),
+        });
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.ticket = Some(ticket);
         }
         self.turn(&core, Cause::Channel(id))
     }
