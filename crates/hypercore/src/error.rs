@@ -13,6 +13,9 @@ pub enum Error {
     /// No log with this discovery key is stored, and it cannot be made from the discovery key alone.
     #[error("no hypercore with discovery key {0} is stored here; open it by its key to create it")]
     NotFound(DiscoveryKey),
+    /// The log is open already: there is one owner at a time.
+    #[error("the hypercore with discovery key {0} is open already; use another session of it")]
+    InUse(DiscoveryKey),
     /// The options contradict each other or what is stored.
     #[error("cannot open the hypercore: {0}")]
     Conflicting(String),
@@ -25,6 +28,14 @@ pub enum Error {
          the evidence is kept"
     )]
     Frozen(Key),
+    /// The database lost its latest commits, so the log may be shorter than what peers have of it: appending now could
+    /// sign a second history.
+    #[error(
+        "hypercore {0} may have lost its last blocks when Node had to repair the database after a crash; connect to a \
+         peer that has them and wait until its length is reached again, then call end_recovery (or append with Node, \
+         which waits for peers by itself)"
+    )]
+    Recovering(Key),
     /// A block is larger than JS peers accept.
     #[error("block of {size} bytes is larger than the {limit} bytes that peers accept; split it")]
     BlockTooLarge {

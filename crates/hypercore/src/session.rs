@@ -400,6 +400,12 @@ impl Hypercore {
         self.shared().lock().core().user_data(name)
     }
 
+    /// Allows appending again after [`Error::Recovering`], once the log is known to be as long as it ever was.
+    pub fn end_recovery(&self) -> Result<(), Error> {
+        self.check_open()?;
+        self.shared().lock().state().core.end_recovery()
+    }
+
     /// Stores or removes a named value beside the log. It is not replicated.
     pub fn set_user_data(&self, name: &str, value: Option<&[u8]>) -> Result<(), Error> {
         self.check_open()?;

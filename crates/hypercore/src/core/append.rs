@@ -74,7 +74,10 @@ impl Core {
     }
 
     fn extend(&mut self, blocks: &[Bytes], options: &AppendOptions) -> Result<(), Error> {
-        self.check_unfrozen()?;
+        self.check_changeable()?;
+        if self.recovering() {
+            return Err(Error::Recovering(self.key));
+        }
         if let Some(block) = blocks.iter().find(|block| block.len() > MAX_BLOCK_SIZE) {
             return Err(Error::BlockTooLarge { size: block.len(), limit: MAX_BLOCK_SIZE });
         }

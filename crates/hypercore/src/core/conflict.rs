@@ -87,6 +87,7 @@ impl Core {
             local_hash,
             remote_hash,
         });
+        self.check_open()?;
         let mut batch = self.store.batch();
         batch.put_local(RECORD, &conflict.encode())?;
         self.store.commit(&batch)?;
@@ -152,7 +153,7 @@ impl Conflict {
         out.finish()
     }
 
-    fn decode(record: Bytes) -> Result<Self, DecodeError> {
+    pub(super) fn decode(record: Bytes) -> Result<Self, DecodeError> {
         let mut input = Reader::new(record);
         input.uint_at_most("version of the evidence", VERSION)?;
         Ok(Self {

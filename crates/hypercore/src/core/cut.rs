@@ -32,7 +32,7 @@ impl Core {
 
     /// Cuts the log, with options.
     pub fn truncate_with(&mut self, length: u64, options: &TruncateOptions) -> Result<(), Error> {
-        self.check_unfrozen()?;
+        self.check_changeable()?;
         let old_length = self.head.length;
         if length > old_length {
             return Err(Error::OutOfBounds { what: "truncate", index: length, length: old_length });
@@ -66,6 +66,7 @@ impl Core {
     /// Removes the blocks of a range and gives their space back. The tree stays, so that peers that are behind can
     /// still be brought up to date (JS removes some of its nodes). Returns how many blocks were here.
     pub fn clear(&mut self, range: Range<u64>) -> Result<u64, Error> {
+        self.check_open()?;
         let range = range.start..range.end.min(self.head.length);
         if range.start >= range.end {
             return Ok(0);

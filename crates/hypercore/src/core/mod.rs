@@ -24,7 +24,7 @@ use crate::key::{DiscoveryKey, Key};
 use crate::manifest::Manifest;
 use crate::proof::Node;
 use crate::signing::KeyPair;
-use crate::storage::{CoreBatch, CoreStore, Head, Hints, PAGE_BYTES, StorageError};
+use crate::storage::{Claim, CoreBatch, CoreStore, Head, Hints, PAGE_BYTES, StorageError};
 use crate::tree::{self, ByteSeeker, TreeError, TreeHead};
 use crate::verifier::Verifier;
 
@@ -53,6 +53,8 @@ pub struct Core {
     bitfield: Bitfield,
     frozen: bool,
     journal: Journal,
+    /// None once the core was closed.
+    claim: Option<Claim>,
 }
 
 /// Where a byte offset lies.
@@ -312,6 +314,7 @@ impl Core {
 
     /// Stores or removes a named value beside the log.
     pub fn set_user_data(&mut self, name: &str, value: Option<&[u8]>) -> Result<(), Error> {
+        self.check_open()?;
         let mut batch = self.store.batch();
         match value {
             Some(value) => batch.put_user_data(name, value),
@@ -323,6 +326,22 @@ impl Core {
 
 /// Telling others.
 impl Core {
+    /// True when the database lost its latest commits (npm `hypercore-storage` notes that in the hints): nothing is
+    /// appended until [`Core::end_recovery`], as peers may have blocks that are missing here.
+    pub fn recovering(&self) -> bool {
+        self.hints.recovering != 0
+    }
+
+    /// Allows appending again, once the log is known to be as long as it ever was.
+    pub fn end_recovery(&mut self) -> Result<(), Error> {
+        let hints = Hints { recovering: 0, ..self.hints };
+        let mut batch = self.store.batch();
+        batch.set_hints(&hints);
+        self.store.commit(&batch)?;
+        self.hints = hints;
+        Ok(())
+    }
+
     /// Counts a block that was sent to a peer.
     pub fn note_upload(&mut self, index: u64, bytes: usize) {
         self.journal.event(CoreEvent::Upload { index, bytes });
@@ -348,6 +367,11 @@ impl Core {
         self.journal.take_events()
     }
 
+    /// Gives the log up, so that it can be opened again: whoever still holds this core can not change it any more.
+    pub fn close(&mut self) {
+        self.claim = None;
+    }
+
     /// Lets go of memory that only makes things faster.
     pub fn release_memory(&mut self) {
         self.bitfield.release();
@@ -356,7 +380,12 @@ impl Core {
 
 /// What all changes share.
 impl Core {
-    fn check_unfrozen(&self) -> Result<(), Error> {
+    fn check_open(&self) -> Result<(), StorageError> {
+        if self.claim.is_some() { Ok(()) } else { Err(StorageError::Closed) }
+    }
+
+    fn check_changeable(&self) -> Result<(), Error> {
+        self.check_open()?;
         if self.frozen { Err(Error::Frozen(self.key)) } else { Ok(()) }
     }
 

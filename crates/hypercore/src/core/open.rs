@@ -8,7 +8,9 @@ use crate::error::Error;
 use crate::key::{DiscoveryKey, Key};
 use crate::manifest::Manifest;
 use crate::signing::KeyPair;
-use crate::storage::{Alias, Auth, CoreBatch, CoreStore, CreateCore, Database, StorageError, StoredKeyPair};
+use crate::storage::{
+    Alias, Auth, Claim, CoreBatch, CoreStore, CreateCore, Database, StorageError, StoredKeyPair,
+};
 use crate::tree::TreeHead;
 use crate::verifier::Verifier;
 
@@ -67,23 +69,31 @@ impl Core {
             }
             (None, Some(given)) => given,
             // Nothing given: this is a new log, whose key pair is made below.
-            (None, None) => return Self::create(database, Identity::fresh(&options)?, options),
+            (None, None) => {
+                let identity = Identity::fresh(&options)?;
+                let discovery_key = identity.key.discovery_key();
+                let claim = database.claim(discovery_key).ok_or(Error::InUse(discovery_key))?;
+                return Self::create(database, claim, identity, options);
+            }
         };
+        let claim = database.claim(discovery_key).ok_or(Error::InUse(discovery_key))?;
         match database.resume(&discovery_key)? {
-            Some(store) => Self::resume_as(store, wanted, options),
+            Some(store) => Self::resume_as(store, claim, wanted, options),
             None => match wanted {
-                Some(identity) if options.create_if_missing => Self::create(database, identity, options),
+                Some(identity) if options.create_if_missing => {
+                    Self::create(database, claim, identity, options)
+                }
                 _ => Err(Error::NotFound(discovery_key)),
             },
         }
     }
 
-    /// Opens a log that is stored.
-    pub fn resume(store: CoreStore) -> Result<Self, Error> {
-        Self::resume_as(store, None, CoreOptions::default())
-    }
-
-    fn create(database: &Database, identity: Identity, options: CoreOptions) -> Result<Self, Error> {
+    fn create(
+        database: &Database,
+        claim: Claim,
+        identity: Identity,
+        options: CoreOptions,
+    ) -> Result<Self, Error> {
         let auth = Auth {
             key: identity.key,
             discovery_key: identity.key.discovery_key(),
@@ -94,11 +104,16 @@ impl Core {
         let CoreOptions { alias, user_data, signers, .. } = options;
         let store = database.create_core(&CreateCore { auth, alias, user_data })?;
         let options = CoreOptions { signers, ..CoreOptions::default() };
-        Self::resume_as(store, Some(identity), options)
+        Self::resume_as(store, claim, Some(identity), options)
     }
 
-    fn resume_as(store: CoreStore, wanted: Option<Identity>, options: CoreOptions) -> Result<Self, Error> {
-        let records = store.read().records()?;
+    fn resume_as(
+        store: CoreStore,
+        claim: Claim,
+        wanted: Option<Identity>,
+        options: CoreOptions,
+    ) -> Result<Self, Error> {
+        let records = store.read_once().records()?;
         let auth = records.auth.ok_or(StorageError::Corrupt {
             record: "core auth",
             reason: "it is missing; the core cannot be opened without its key".into(),
@@ -120,7 +135,7 @@ impl Core {
 
         let prologue = verifier.as_deref().and_then(Verifier::prologue);
         let head = match records.head {
-            Some(head) => TreeHead::load(&store, head.fork, head.length, head.signature, prologue)?,
+            Some(head) => TreeHead::load(&store.read_once(), head.fork, head.length, head.signature, prologue)?,
             None => TreeHead::empty(prologue),
         };
         let bitfield = Bitfield::open(&store, records.hints.contiguous_length, head.length)?;
@@ -136,6 +151,7 @@ impl Core {
             bitfield,
             frozen,
             journal: Journal::default(),
+            claim: Some(claim),
             store,
         };
         for pair in stored.into_iter().chain(given).chain(options.signers) {
@@ -154,6 +170,7 @@ impl Core {
         if self.verifier.is_some() {
             return Ok(());
         }
+        self.check_open()?;
         if !manifest.belongs_to(&self.key) {
             return Err(Error::Conflicting("the manifest does not hash to the key".into()));
         }

@@ -66,6 +66,7 @@ impl Core {
         blocks: Vec<(u64, Bytes)>,
         learned: Option<Box<Verifier>>,
     ) -> Result<(), StorageError> {
+        self.check_open()?;
         let mut batch = self.store.batch();
         let mut bits = self.bitfield.stage(&self.store);
         bits.set_length(tree.head().length)?;

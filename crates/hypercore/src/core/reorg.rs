@@ -65,6 +65,7 @@ impl Core {
         if !reorg.is_finished() || !reorg.tree.batch().is_committable(&self.head) {
             return Ok(false);
         }
+        self.check_open()?;
         let tree = reorg.tree.into_batch();
         let mut batch = self.store.batch();
         if let Some(verifier) = &reorg.learned {

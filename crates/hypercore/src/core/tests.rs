@@ -77,11 +77,17 @@ fn groups_are_one_commit_with_an_event_each() {
 
 #[test]
 fn opens_by_everything_that_is_known_of_it() {
-    let (database, core) = writer(1);
+    let (database, mut core) = writer(1);
     let open = |options| Core::open(&database, options);
     let discovery_key = Some(core.discovery_key());
-    let again = open(CoreOptions { discovery_key, ..CoreOptions::default() }).unwrap();
-    assert_eq!(again.key(), core.key());
+    let again = || CoreOptions { discovery_key, ..CoreOptions::default() };
+    // Two owners would sign two histories.
+    assert!(matches!(open(again()), Err(Error::InUse(_))));
+    core.close();
+    assert_eq!(open(again()).unwrap().key(), core.key());
+    let closed = core.append(&blocks(0..1));
+    assert!(matches!(closed, Err(Error::Storage(StorageError::Closed))));
+    assert!(matches!(core.clear(0..1), Err(Error::Storage(StorageError::Closed))));
     let manifest = core.manifest().cloned();
     assert_eq!(manifest.as_ref().map(Manifest::key), Some(core.key()));
     assert_eq!(open(CoreOptions { manifest, ..CoreOptions::default() }).unwrap().key(), core.key());
@@ -340,4 +346,17 @@ fn requests_for_what_is_not_here_are_not_the_askers_fault() {
     assert_eq!(results[0].as_ref().unwrap().block.as_ref().unwrap().value, "block 2");
     assert_eq!(results[1].as_ref().unwrap_err().kind(), crate::tree::ProofErrorKind::Stale);
     assert_eq!(results[2].as_ref().unwrap().block.as_ref().unwrap().value, "block 4");
+}
+
+mod stored {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn evidence_of_any_content_is_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Conflict::decode(bytes.into());
+        }
+    }
 }

@@ -92,7 +92,7 @@ impl HypercoreBuilder {
 
     /// Opens the log in a database that may hold many.
     ///
-    /// A log must be open only once at a time; open further [`Hypercore::session`]s of it instead.
+    /// A log is open once at a time; further users get a [`Hypercore::session`] of it.
     pub fn open(self, database: &Database) -> Result<Hypercore, Error> {
         Hypercore::from_options(database, self.options)
     }

@@ -145,6 +145,8 @@ impl Shared {
         if std::mem::replace(&mut guard.state.closed, true) {
             return;
         }
+        // From here on another owner may open the log; a replicator that has not noticed yet can not change it.
+        guard.state.core.close();
         guard.state.demand.fail_all(&Error::Closed);
         guard.state.emit(&CoreEvent::Close);
         let subscribers = std::mem::take(&mut guard.state.subscribers);

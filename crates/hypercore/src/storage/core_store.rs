@@ -17,6 +17,10 @@ pub const PAGE_BYTES: usize = 4096;
 /// From how many neighbouring blocks on one pass over them is faster than a look-up for each.
 const SCAN_FROM: usize = 12;
 
+/// What an append of one block takes: block, nodes, page, head and hints.
+const BATCH_STEPS: usize = 12;
+const BATCH_BYTES: usize = PAGE_BYTES + 1024;
+
 /// How many inherited pieces a core may be made of; JS makes one or two.
 const DEPENDENCIES_MAX: usize = 64;
 
@@ -55,7 +59,13 @@ impl CoreStore {
 
     /// Reads the present state.
     pub fn read(&self) -> CoreView<'_> {
-        CoreView { read: &*self.storage, pointers: &self.pointers }
+        CoreView { read: &*self.storage, pointers: &self.pointers, once: false }
+    }
+
+    /// Reads the present state for the only time in a while: what is read when a core is opened must not push what
+    /// is read all the time out of the cache.
+    pub fn read_once(&self) -> CoreView<'_> {
+        CoreView { once: true, ..self.read() }
     }
 
     /// Shows one unchanging moment of the core to `read`, which must not commit.
@@ -64,7 +74,7 @@ impl CoreStore {
         let mut result = None;
         self.storage.with_snapshot(&mut |moment| {
             if let Some(read) = read.take() {
-                result = Some(read(CoreView { read: moment, pointers: &self.pointers }));
+                result = Some(read(CoreView { read: moment, pointers: &self.pointers, once: false }));
             }
         })?;
         result.ok_or(StorageError::Closed)
@@ -72,7 +82,11 @@ impl CoreStore {
 
     /// An empty change to this core.
     pub fn batch(&self) -> CoreBatch {
-        CoreBatch { batch: Batch::new(), core: self.pointers.core, data: self.pointers.data }
+        CoreBatch {
+            batch: Batch::with_capacity(BATCH_STEPS, BATCH_BYTES),
+            core: self.pointers.core,
+            data: self.pointers.data,
+        }
     }
 
     /// Applies a change: all of it or, on error, nothing.
@@ -121,6 +135,7 @@ pub struct CoreRecords {
 pub struct CoreView<'a> {
     read: &'a dyn Read,
     pointers: &'a Pointers,
+    once: bool,
 }
 
 impl CoreView<'_> {
@@ -128,7 +143,7 @@ impl CoreView<'_> {
     pub fn records(&self) -> Result<CoreRecords, StorageError> {
         let Pointers { core, data, .. } = *self.pointers;
         let keys = [keys::auth(core), keys::head(data), keys::hints(data), keys::group(core)];
-        let mut values = self.read.get_many(&keys.each_ref().map(|key| &**key))?.into_iter();
+        let mut values = self.get_many(&keys.each_ref().map(|key| &**key))?.into_iter();
         let mut next = || values.next().flatten();
         Ok(CoreRecords {
             auth: next().map(Auth::decode).transpose()?,
@@ -176,7 +191,7 @@ impl CoreView<'_> {
         }
         let keys: Vec<_> =
             indexes.iter().map(|&index| keys::block(self.data_of_block(index), index)).collect();
-        self.read.get_many(&keys.iter().map(|key| &**key).collect::<Vec<_>>())
+        self.get_many(&keys.iter().map(|key| &**key).collect::<Vec<_>>())
     }
 
     /// The indexes of stored blocks in `range`, from the core's own data (not what it inherits).
@@ -203,7 +218,7 @@ impl CoreView<'_> {
     pub fn nodes(&self, indexes: &[u64]) -> Result<Vec<Option<Node>>, StorageError> {
         let keys: Vec<_> =
             indexes.iter().map(|&index| keys::tree_node(self.data_of_node(index), index)).collect();
-        let values = self.read.get_many(&keys.iter().map(|key| &**key).collect::<Vec<_>>())?;
+        let values = self.get_many(&keys.iter().map(|key| &**key).collect::<Vec<_>>())?;
         indexes
             .iter()
             .zip(values)
@@ -261,6 +276,10 @@ impl CoreView<'_> {
     /// A value that a higher structure keeps beside the core.
     pub fn local(&self, name: &[u8]) -> Result<Option<Bytes>, StorageError> {
         self.read.get(&keys::local(self.pointers.data, name))
+    }
+
+    fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        if self.once { self.read.get_many_once(keys) } else { self.read.get_many(keys) }
     }
 
     fn scan_indexed(

@@ -1,5 +1,6 @@
 //! The store of many cores: its head, the names of cores, and where each core's records are.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -21,6 +22,25 @@ struct Shared {
     storage: Arc<dyn Storage>,
     /// The head as it stands on disk. Changing the head, or making a core, happens under this lock.
     head: Mutex<StoreHead>,
+    /// The cores that have an owner.
+    claimed: Mutex<HashSet<DiscoveryKey>>,
+}
+
+/// Owning a core: there is one claim at a time. It ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    shared: Arc<Shared>,
+    discovery_key: DiscoveryKey,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut claimed = self.shared.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.remove(&self.discovery_key);
+        if claimed.capacity() > 64 && claimed.len() < claimed.capacity() / 4 {
+            claimed.shrink_to_fit();
+        }
+    }
 }
 
 /// What a new core is made of.
@@ -46,12 +66,16 @@ impl Database {
             },
             None => StoreHead::default(),
         };
-        Ok(Self { shared: Arc::new(Shared { storage, head: Mutex::new(head) }) })
+        Ok(Self { shared: Arc::new(Shared { storage, head: Mutex::new(head), claimed: Mutex::default() }) })
     }
 
     /// An empty database in memory.
     pub fn memory() -> Self {
-        let shared = Shared { storage: Arc::new(MemoryStorage::new()), head: Mutex::default() };
+        let shared = Shared {
+            storage: Arc::new(MemoryStorage::new()),
+            head: Mutex::default(),
+            claimed: Mutex::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -116,6 +140,14 @@ impl Database {
         self.shared.storage.commit(&batch)?;
         *guard = head;
         CoreStore::open(Arc::clone(&self.shared.storage), pointers.core, pointers.data)
+    }
+
+    /// Becomes the owner of a core, unless it has one: two would overwrite each other's blocks and sign two
+    /// histories.
+    pub(crate) fn claim(&self, discovery_key: DiscoveryKey) -> Option<Claim> {
+        let mut claimed = self.shared.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let claim = || Claim { shared: Arc::clone(&self.shared), discovery_key };
+        claimed.insert(discovery_key).then(claim)
     }
 
     /// Where the records of a core are, when it is stored here.

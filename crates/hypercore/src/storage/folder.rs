@@ -4,15 +4,19 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::device_lock::{self, DeviceLock, DeviceLockError};
 use super::rocks::{Memory, RocksStorage};
-use super::{Batch, Database, OpenError, Read, Storage, StorageError, Visitor};
+use super::{Batch, Database, Hints, OpenError, Read, Storage, StorageError, Visitor};
 use bytes::Bytes;
 
 /// Where the engine's files are within the store's folder.
 const ENGINE: &str = "db";
+
+/// A file that Node leaves in the engine's folder when it had to throw away the engine's log to open it again: the
+/// last commits of any core may be missing (npm `hypercore-storage` 3.3.1, `_maybeRecoverLater`).
+const RECOVERING: &str = "RECOVERING";
 
 /// How many entries of a folder are looked at to tell what it is.
 const LOOK_AT: usize = 4096;
@@ -49,7 +53,7 @@ impl Default for FolderOptions {
         Self {
             fsync: FsyncPolicy::Never,
             create: true,
-            cache_bytes: 8 * 1024 * 1024,
+            cache_bytes: 16 * 1024 * 1024,
             write_buffer_bytes: 16 * 1024 * 1024,
         }
     }
@@ -58,9 +62,39 @@ impl Default for FolderOptions {
 impl Database {
     /// Opens the store in a folder, and makes it when there is none. Only one process can have it open.
     pub fn open_folder(path: impl AsRef<Path>, options: FolderOptions) -> Result<Self, OpenError> {
-        let storage = Folder::open(path.as_ref(), &options)?;
-        Self::open(Arc::new(storage))
+        let path = path.as_ref();
+        let storage = Folder::open(path, &options)?;
+        let database = Self::open(Arc::new(storage))?;
+        mark_recovering(&database, &path.join(ENGINE).join(RECOVERING))?;
+        Ok(database)
     }
+}
+
+/// What Node does at its next start, too: every core is marked, so that nobody appends before peers have given back
+/// what may be missing, and then the file goes.
+fn mark_recovering(database: &Database, file: &Path) -> Result<(), OpenError> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let recovering = u64::try_from(now.as_millis()).unwrap_or_default().max(1);
+    let mut last = None;
+    loop {
+        let page = database.cores(last.as_ref(), 256)?;
+        for (discovery_key, _) in &page {
+            if let Some(core) = database.resume(discovery_key)? {
+                let mut batch = core.batch();
+                batch.set_hints(&Hints { recovering, ..core.read_once().hints()? });
+                core.commit(&batch)?;
+            }
+        }
+        match page.last() {
+            Some((discovery_key, _)) => last = Some(*discovery_key),
+            None => break,
+        }
+    }
+    database.sync()?;
+    fs::remove_file(file).map_err(|error| refused(file, error))
 }
 
 /// A RocksDB in a folder that this process has locked.
@@ -173,6 +207,10 @@ impl Read for Folder {
 
     fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StorageError> {
         self.engine.get_many(keys)
+    }
+
+    fn get_many_once(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.engine.get_many_once(keys)
     }
 
     fn scan(

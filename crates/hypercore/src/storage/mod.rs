@@ -29,6 +29,7 @@ use bytes::Bytes;
 
 pub use batch::{Batch, Operation};
 pub use core_store::{CoreBatch, CoreRecords, CoreStore, CoreView, PAGE_BYTES};
+pub(crate) use database::Claim;
 pub use database::{CreateCore, Database};
 #[cfg(feature = "rocksdb")]
 pub use folder::{FolderOptions, FsyncPolicy};
@@ -95,6 +96,11 @@ pub trait Read: Send + Sync + Debug {
         keys.iter().map(|key| self.get(key)).collect()
     }
 
+    /// As [`Read::get_many`], for what is not read again soon: it need not push other things out of a cache.
+    fn get_many_once(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.get_many(keys)
+    }
+
     /// Shows the entries of `start..end` to `visit`, in key order (or backwards), until it breaks.
     fn scan(
         &self,
@@ -120,8 +126,8 @@ pub trait Storage: Read {
         Ok(())
     }
 
-    /// Does what the passing of time demands (the `Interval` fsync policy) and says when to be called again;
-    /// `None`: only after the next commit.
+    /// Does what the passing of time demands (the `Interval` fsync policy, letting go of memory when nothing is
+    /// written any more) and says when to be called again; `None`: only after the next commit.
     fn tick(&self, _now: Instant) -> Result<Option<Instant>, StorageError> {
         Ok(None)
     }

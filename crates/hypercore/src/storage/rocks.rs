@@ -4,15 +4,14 @@
 //! none of them is used. How large buffers and caches are does not show in the files.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, BlockBasedTablePinningTier, Cache, ColumnFamily,
-    ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode, FlushOptions, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::folder::FsyncPolicy;
@@ -30,15 +29,28 @@ pub(super) struct RocksStorage {
     cache: Cache,
     write_options: WriteOptions,
     fsync: FsyncPolicy,
-    unsynced: Mutex<Unsynced>,
+    upkeep: Mutex<Upkeep>,
 }
 
-/// When the next flush to disk is due (policy `Interval`).
+/// What is to be done some time after commits.
 #[derive(Debug, Default)]
-struct Unsynced {
-    commits: bool,
-    since: Option<Instant>,
+struct Upkeep {
+    /// There are commits that are not forced to disk.
+    unsynced: bool,
+    /// Since when, as far as it was looked at.
+    unsynced_since: Option<Instant>,
+    /// Bytes of commits that may still be in the write buffer.
+    buffered: usize,
+    /// Commits that came after the last look.
+    busy: bool,
+    /// Since when no commit came.
+    quiet_since: Option<Instant>,
 }
+
+/// A write buffer with at least this much in it is sorted into files ...
+const WORTH_FLUSHING: usize = 1024 * 1024;
+/// ... after this long without commits: an idle store needs no memory.
+const QUIET: Duration = Duration::from_secs(10);
 
 impl std::fmt::Debug for RocksStorage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,7 +70,7 @@ pub(super) struct Memory {
 impl RocksStorage {
     /// Opens or makes the database in `path`, a folder of its own.
     pub(super) fn open(path: &Path, memory: Memory, fsync: FsyncPolicy) -> Result<Self, rocksdb::Error> {
-        let cache = Cache::new_lru_cache(memory.cache);
+        let cache = Cache::new_hyper_clock_cache(memory.cache, 0);
         let families = [
             ColumnFamilyDescriptor::new("default", family_options(&cache, memory)),
             ColumnFamilyDescriptor::new(COLUMN_FAMILY, family_options(&cache, memory)),
@@ -66,7 +78,31 @@ impl RocksStorage {
         let db = DB::open_cf_descriptors(&database_options(), path, families)?;
         let mut write_options = WriteOptions::default();
         write_options.set_sync(fsync == FsyncPolicy::EveryCommit);
-        Ok(Self { db, cache, write_options, fsync, unsynced: Mutex::default() })
+        Ok(Self { db, cache, write_options, fsync, upkeep: Mutex::default() })
+    }
+
+    /// When commits are to be forced to disk, if there are any.
+    fn sync_due(&self, now: Instant) -> Option<Instant> {
+        let FsyncPolicy::Interval(interval) = self.fsync else {
+            return None;
+        };
+        let mut upkeep = self.upkeep();
+        let since = upkeep.unsynced.then(|| *upkeep.unsynced_since.get_or_insert(now));
+        since.map(|since| since + interval)
+    }
+
+    /// When the write buffer is to be emptied, if it is worth it.
+    fn flush_due(&self, now: Instant) -> Option<Instant> {
+        let mut upkeep = self.upkeep();
+        if std::mem::take(&mut upkeep.busy) {
+            upkeep.quiet_since = Some(now);
+        }
+        let since = upkeep.quiet_since.filter(|_| upkeep.buffered >= WORTH_FLUSHING);
+        since.map(|since| since + QUIET)
+    }
+
+    fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn family(&self) -> Result<&ColumnFamily, StorageError> {
@@ -160,6 +196,14 @@ fn failed(operation: &'static str, error: &rocksdb::Error) -> StorageError {
     StorageError::Io { operation, reason }
 }
 
+fn values(
+    found: Vec<Result<Option<DBPinnableSlice<'_>>, rocksdb::Error>>,
+) -> Result<Vec<Option<Bytes>>, StorageError> {
+    let copy = |value: DBPinnableSlice<'_>| Bytes::copy_from_slice(&value);
+    let found = found.into_iter().map(|value| Ok(value.map_err(|error| failed("read", &error))?.map(copy)));
+    found.collect()
+}
+
 impl Read for RocksStorage {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         let value = self.db.get_cf(self.family()?, key).map_err(|error| failed("read", &error))?;
@@ -170,14 +214,13 @@ impl Read for RocksStorage {
         if let [key] = keys {
             return Ok(vec![self.get(key)?]);
         }
-        self.db
-            .batched_multi_get_cf(self.family()?, keys, false)
-            .into_iter()
-            .map(|value| match value {
-                Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
-                Err(error) => Err(failed("read", &error)),
-            })
-            .collect()
+        values(self.db.batched_multi_get_cf(self.family()?, keys, false))
+    }
+
+    fn get_many_once(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>, StorageError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        values(self.db.batched_multi_get_cf_opt(self.family()?, keys, false, &options))
     }
 
     fn scan(
@@ -203,9 +246,10 @@ impl Storage for RocksStorage {
             }
         }
         self.db.write_opt(write, &self.write_options).map_err(|error| failed("write", &error))?;
-        if matches!(self.fsync, FsyncPolicy::Interval(_)) {
-            self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).commits = true;
-        }
+        let mut upkeep = self.upkeep();
+        upkeep.unsynced = true;
+        upkeep.busy = true;
+        upkeep.buffered = upkeep.buffered.saturating_add(batch.size_hint());
         Ok(())
     }
 
@@ -217,27 +261,27 @@ impl Storage for RocksStorage {
 
     fn sync(&self) -> Result<(), StorageError> {
         // What is committed meanwhile counts as not synced.
-        *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner) = Unsynced::default();
+        let mut upkeep = self.upkeep();
+        upkeep.unsynced = false;
+        upkeep.unsynced_since = None;
+        drop(upkeep);
         self.db.flush_wal(true).map_err(|error| failed("flush to disk", &error))
     }
 
     fn tick(&self, now: Instant) -> Result<Option<Instant>, StorageError> {
-        let FsyncPolicy::Interval(interval) = self.fsync else {
-            return Ok(None);
-        };
-        let since = {
-            let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
-            if !unsynced.commits {
-                return Ok(None);
-            }
-            *unsynced.since.get_or_insert(now)
-        };
-        let due = since + interval.max(Duration::from_millis(1));
-        if now < due {
-            return Ok(Some(due));
+        let sync = self.sync_due(now);
+        if sync.is_some_and(|due| due <= now) {
+            self.sync()?;
         }
-        self.sync()?;
-        Ok(None)
+        let flush = self.flush_due(now);
+        if flush.is_some_and(|due| due <= now) {
+            self.upkeep().buffered = 0;
+            let mut options = FlushOptions::default();
+            options.set_wait(false);
+            let flushed = self.db.flush_cf_opt(self.family()?, &options);
+            flushed.map_err(|error| failed("flush of the write buffer", &error))?;
+        }
+        Ok([sync, flush].into_iter().flatten().filter(|due| *due > now).min())
     }
 
     fn memory_usage(&self) -> usize {

@@ -224,3 +224,24 @@ fn a_node_in_the_wrong_place_is_damage() {
     database.storage().commit(&batch).unwrap();
     assert!(matches!(store.read().node(6), Err(StorageError::Corrupt { .. })));
 }
+
+#[test]
+fn a_core_that_lost_commits_is_not_appended_to() {
+    let database = Database::memory();
+    let log = crate::Hypercore::builder().seed([1; 32]).open(&database).unwrap();
+    log.append("one").unwrap();
+    let (key, discovery_key) = (log.key(), log.discovery_key());
+    drop(log);
+    let store = database.resume(&discovery_key).unwrap().unwrap();
+    let mut batch = store.batch();
+    batch.set_hints(&Hints { recovering: 5, ..store.read().hints().unwrap() });
+    store.commit(&batch).unwrap();
+
+    let log = crate::Hypercore::builder().key(key).open(&database).unwrap();
+    let error = log.append("two").unwrap_err();
+    assert!(matches!(error, crate::Error::Recovering(_)), "{error}");
+    assert_eq!(log.length(), 1);
+    log.end_recovery().unwrap();
+    log.append("two").unwrap();
+    assert_eq!(store.read().hints().unwrap().recovering, 0);
+}

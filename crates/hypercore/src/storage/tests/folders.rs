@@ -150,3 +150,48 @@ fn fsync_policies_all_commit() {
         assert!(database.has_core(&[1; 32].into()).unwrap());
     }
 }
+
+#[test]
+fn an_idle_store_empties_its_write_buffer() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(folder.path()).unwrap();
+    let store = database.create_core(&core(1, None)).unwrap();
+    let mut batch = store.batch();
+    for index in 0..2000 {
+        batch.put_block(index, Bytes::from(vec![7; 1000]));
+    }
+    store.commit(&batch).unwrap();
+    let now = Instant::now();
+    let due = database.tick(now).unwrap().unwrap();
+    assert!(due > now);
+    // Commits put it off.
+    store.commit(&batch).unwrap();
+    let due = database.tick(due).unwrap().unwrap();
+    assert_eq!(database.tick(due).unwrap(), None);
+    assert_eq!(database.tick(due + Duration::from_secs(60)).unwrap(), None);
+    assert_eq!(store.read().block(1999).unwrap().unwrap(), vec![7; 1000]);
+}
+
+#[test]
+fn cores_are_marked_when_node_threw_commits_away() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let database = open(folder.path()).unwrap();
+        for byte in 0..3 {
+            let store = database.create_core(&core(byte, None)).unwrap();
+            let mut batch = store.batch();
+            batch.set_hints(&Hints { contiguous_length: u64::from(byte), ..Hints::default() });
+            store.commit(&batch).unwrap();
+        }
+    }
+    let file = folder.path().join("db/RECOVERING");
+    fs::write(&file, b"").unwrap();
+    let database = open(folder.path()).unwrap();
+    assert!(!file.exists());
+    for byte in 0..3 {
+        let store = database.resume(&[byte; 32].into()).unwrap().unwrap();
+        let hints = store.read().hints().unwrap();
+        assert!(hints.recovering > 1_700_000_000_000);
+        assert_eq!(hints.contiguous_length, u64::from(byte));
+    }
+}
