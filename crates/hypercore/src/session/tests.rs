@@ -5,6 +5,8 @@ use futures::executor::block_on;
 use futures::{FutureExt, SinkExt, StreamExt};
 
 use super::*;
+use crate::core::Seek;
+use crate::demand::{DownloadRange, Want, WantOptions};
 use crate::events::{CoreEvent, StreamedEvent};
 use crate::proof::{ProofRequest, RequestBlock, RequestSeek, RequestUpgrade};
 use crate::streams::{ByteStreamOptions, ReadOptions};

@@ -1,0 +1,201 @@
+//! What may have to wait for peers: blocks, byte offsets, a longer log, whole ranges.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use super::shared::{Shared, State};
+use super::waiting::Waiting;
+use super::{Download, Hypercore};
+use crate::core::{Core, Seek};
+use crate::demand::{DownloadRange, Outcome, Want, WantOptions};
+use crate::error::Error;
+
+/// How to get a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GetOptions {
+    /// Wait for the network when the block is not here.
+    pub wait: bool,
+    /// Higher goes first: 0 normal, 1 high, 2 very high.
+    pub priority: u8,
+    /// Fail with [`Error::NotAvailable`] once every connected peer is known not to have it.
+    pub if_available: bool,
+}
+
+/// How to look for a longer log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UpdateOptions {
+    /// Wait until peers have answered. Without it: only when peers are connected or being looked for.
+    pub wait: Option<bool>,
+    /// Ask although the log is writable here.
+    pub force: bool,
+    /// Wait for at least this length.
+    pub min_length: Option<u64>,
+}
+
+/// While it lives, updates wait for peers that are still being looked for.
+#[derive(Debug)]
+#[must_use = "updates stop waiting for peers when this is dropped"]
+pub struct FindingPeers {
+    shared: Weak<Shared>,
+}
+
+impl Default for GetOptions {
+    fn default() -> Self {
+        Self { wait: true, priority: 0, if_available: false }
+    }
+}
+
+impl Hypercore {
+    /// A block; waits for a peer that has it. Never ends while nobody does: race it against a timer, or use
+    /// [`Hypercore::get_with`].
+    pub async fn get(&self, index: u64) -> Result<Bytes, Error> {
+        let options = GetOptions { wait: self.session.wait, ..GetOptions::default() };
+        self.get_with(index, options).await?.ok_or(Error::NotAvailable(index))
+    }
+
+    /// A block, with options. `None` when it is not here and `wait` is off.
+    pub async fn get_with(&self, index: u64, options: GetOptions) -> Result<Option<Bytes>, Error> {
+        self.check_open()?;
+        self.check_snapshot(index)?;
+        let want = Want::Block { index };
+        let found = |core: &Core| Ok(core.get(index)?.map(Outcome::Block));
+        let wants = WantOptions { priority: options.priority, if_available: options.if_available };
+        let waiting = match self.look(found, options.wait.then_some((want, wants)))? {
+            Looked::Here(Outcome::Block(block)) => return Ok(Some(block)),
+            Looked::Waiting(waiting) => waiting,
+            Looked::Here(_) | Looked::Absent => return Ok(None),
+        };
+        let outcome = waiting.await?;
+        self.check_snapshot(index)?;
+        match outcome {
+            Outcome::Block(block) => Ok(Some(block)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The block that holds a byte offset, and the offset in it; asks peers for the tree nodes that are missing.
+    pub async fn seek(&self, bytes: u64) -> Result<(u64, u64), Error> {
+        self.check_open()?;
+        let found = |core: &Core| match core.seek(bytes, 0)? {
+            Seek::Found { index, offset } => Ok(Some(Outcome::Seek { index, offset })),
+            Seek::Between { .. } | Seek::Beyond => Ok(None),
+        };
+        let want = Want::Seek { bytes, padding: 0 };
+        let outcome = match self.look(found, Some((want, WantOptions::default())))? {
+            Looked::Here(outcome) => outcome,
+            Looked::Waiting(waiting) => waiting.await?,
+            Looked::Absent => return Err(Error::Cancelled),
+        };
+        match outcome {
+            Outcome::Seek { index, offset } => Ok((index, offset)),
+            _ => Err(Error::Cancelled),
+        }
+    }
+
+    /// Asks peers whether the log became longer. True when it did. A writable log has nobody to ask.
+    pub async fn update(&self) -> Result<bool, Error> {
+        self.update_with(UpdateOptions::default()).await
+    }
+
+    /// Looks for a longer log, with options.
+    pub async fn update_with(&self, options: UpdateOptions) -> Result<bool, Error> {
+        self.check_open()?;
+        if self.session.snapshot.is_some() || (self.writable() && !options.force) {
+            return Ok(false);
+        }
+        let waiting = {
+            let mut guard = self.shared().lock();
+            let state = guard.state();
+            let (length, fork) = (state.core.length(), state.core.fork());
+            if options.min_length.is_some_and(|min| length >= min) {
+                return Ok(true);
+            }
+            if state.core.frozen() {
+                return Err(Error::Frozen(self.key()));
+            }
+            let finding = state.demand.is_finding_peers();
+            let reachable = state.waker.is_some() || finding;
+            if !reachable || !options.wait.unwrap_or(finding || !state.peers.is_empty()) {
+                return Ok(false);
+            }
+            let length = options.min_length.map_or(length, |min| min.saturating_sub(1).max(length));
+            self.wait_for(state, Want::Upgrade { length, fork }, WantOptions::default())?
+        };
+        self.shared().wake_replicator();
+        Ok(matches!(waiting.await?, Outcome::Upgrade(true)))
+    }
+
+    /// Downloads a range of blocks for as long as the handle lives.
+    pub fn download(&self, range: DownloadRange) -> Result<Download, Error> {
+        self.check_open()?;
+        let found = |core: &Core| Ok(range.next_missing(core, 0)?.is_none().then_some(Outcome::Range));
+        let want = Want::Range(range.clone());
+        match self.look(found, Some((want, WantOptions::default())))? {
+            Looked::Waiting(waiting) => Ok(Download::waiting(waiting)),
+            Looked::Here(_) | Looked::Absent => Ok(Download::complete()),
+        }
+    }
+
+    /// Says that peers are being looked for: until the guard is dropped, updates wait for the first ones.
+    pub fn finding_peers(&self) -> FindingPeers {
+        self.shared().lock().state().demand.begin_finding_peers();
+        FindingPeers { shared: Arc::downgrade(self.shared()) }
+    }
+
+    /// Looks in the core, and waits for what is not there.
+    fn look(
+        &self,
+        found: impl FnOnce(&Core) -> Result<Option<Outcome>, Error>,
+        want: Option<(Want, WantOptions)>,
+    ) -> Result<Looked, Error> {
+        let waiting = {
+            let mut guard = self.shared().lock();
+            let state = guard.state();
+            if state.closed {
+                return Err(Error::Closed);
+            }
+            if let Some(outcome) = found(&state.core)? {
+                return Ok(Looked::Here(outcome));
+            }
+            let Some((want, options)) = want else { return Ok(Looked::Absent) };
+            if state.core.frozen() {
+                return Err(Error::Frozen(self.key()));
+            }
+            if let (Want::Block { index }, true, None) = (&want, options.if_available, &state.waker)
+                && !state.demand.is_finding_peers()
+            {
+                return Err(Error::NotAvailable(*index));
+            }
+            self.wait_for(state, want, options)?
+        };
+        self.shared().wake_replicator();
+        Ok(Looked::Waiting(waiting))
+    }
+
+    fn wait_for(&self, state: &mut State, want: Want, options: WantOptions) -> Result<Waiting, Error> {
+        Waiting::add(self.shared(), state, self.session.id, want, options)
+    }
+}
+
+enum Looked {
+    Here(Outcome),
+    Waiting(Waiting),
+    Absent,
+}
+
+impl Drop for FindingPeers {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            let mut guard = shared.lock();
+            let state = guard.state();
+            state.demand.end_finding_peers();
+            if !state.demand.is_finding_peers() && state.waker.is_none() {
+                state.demand.resolve_all_upgrades(false);
+                state.fail_if_available();
+            }
+            drop(guard);
+            shared.wake_replicator();
+        }
+    }
+}
