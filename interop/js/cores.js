@@ -76,13 +76,13 @@ module.exports = class Cores {
       clear: async ({ core, start, end }) => { await at(core).clear(start, end) },
       update: async ({ core, wait }) => at(core).update(wait === undefined ? {} : { wait }),
 
-      treeHash: async ({ core, length }) => hex(await at(core).treeHash(length)),
+      treeHash: async ({ core, length }) => hex(await treeHash(at(core), length)),
 
       // The tree hash at each of `lengths`, or at every length from 1 to the present one.
       treeHashes: async ({ core, lengths }) => {
         const target = at(core)
         const hashes = []
-        for (const length of lengths || Array.from({ length: target.length }, (_, i) => i + 1)) hashes.push(hex(await target.treeHash(length)))
+        for (const length of lengths || Array.from({ length: target.length }, (_, i) => i + 1)) hashes.push(hex(await treeHash(target, length)))
         return hashes
       },
 
@@ -153,6 +153,12 @@ module.exports = class Cores {
       uploaded: core.seen ? core.seen.uploaded : 0
     }
   }
+}
+
+// From what is stored: `treeHash` of hypercore 11 gets the last block first, from peers if need be.
+function treeHash (core, length = core.length) {
+  const { treeHashFromStorage } = core.constructor
+  return treeHashFromStorage ? treeHashFromStorage(core, length) : core.treeHash(length)
 }
 
 function signatureOf (core) {

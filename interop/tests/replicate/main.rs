@@ -11,6 +11,7 @@ mod side;
 mod blocks;
 mod chain;
 mod clear;
+mod conflicts;
 mod connections;
 mod extensions;
 mod forks;

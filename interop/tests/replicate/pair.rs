@@ -95,6 +95,11 @@ impl Pair {
     /// Ends the connection; returns when both sides have seen it.
     pub(crate) async fn cut(&self) {
         self.dialer().0.cut().await;
+        self.lost().await;
+    }
+
+    /// Waits until both sides have lost the connection.
+    pub(crate) async fn lost(&self) {
         tokio::join!(self.writer.disconnected(), self.reader.disconnected());
     }
 

@@ -83,6 +83,8 @@ impl RustSide {
     }
 
     pub(crate) fn downloaded(&self, label: &str) -> u64 {
+        // Gets are answered before events are sent, under one lock.
+        drop(self.core(label).lock());
         self.cores()[label].downloaded.0.load(Ordering::Acquire)
     }
 
@@ -116,7 +118,7 @@ impl RustSide {
         connection.opened().await.unwrap();
     }
 
-    /// Waits for the next connection and its handshake.
+    /// Waits for a connection and its handshake.
     pub(crate) async fn connected(&self) {
         let mut connections = self.connections.subscribe();
         let last = connections.wait_for(|all| !all.is_empty()).await.unwrap().last().cloned().unwrap();
@@ -130,12 +132,14 @@ impl RustSide {
         }
     }
 
-    /// Waits until all connections there were have ended.
+    /// Waits until all connections there were have ended. Nothing is lost when it is given up.
     pub(crate) async fn disconnected(&self) {
-        for connection in self.connections.send_replace(Vec::new()) {
+        let all = self.connections.borrow().clone();
+        for connection in &all {
             // However it ended: whoever cuts it says no goodbye.
             let _ = connection.closed().await;
         }
+        self.connections.send_modify(|connections| connections.retain(|connection| !connection.is_closed()));
     }
 
     pub(crate) async fn next_extension(&self) -> Heard {
