@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use bytes::Bytes;
 use common::Fixture;
@@ -85,8 +85,8 @@ async fn nothing_is_lost_and_nothing_stays() {
     let reader = fixture.client().await;
     let mut cores = HashMap::new();
     for ((key, index), block) in expected {
-        if !cores.contains_key(&key) {
-            cores.insert(key, reader.corestore().get(&key).await.unwrap());
+        if let Entry::Vacant(place) = cores.entry(key) {
+            place.insert(reader.corestore().get(&key).await.unwrap());
         }
         assert_eq!(cores[&key].get(index).await.unwrap(), block, "seed {seed}");
     }
