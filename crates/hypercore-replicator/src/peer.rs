@@ -86,6 +86,13 @@ pub(crate) struct Chunk {
     pub(crate) left: u32,
 }
 
+#[cfg(test)]
+#[test]
+fn an_idle_peer_is_small() {
+    // A connection may carry thousands of logs, most of which have nothing to say.
+    assert!(size_of::<Peer>() < 1_024, "{}", size_of::<Peer>());
+}
+
 impl Peer {
     pub(crate) fn new(core: &Core, now: Instant) -> Self {
         Self {

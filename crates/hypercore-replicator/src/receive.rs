@@ -54,11 +54,14 @@ impl Replicator {
     ) -> Option<Answer> {
         let Data { request, proof } = data;
         if request == 0 {
-            if proof.upgrade.as_ref().is_some_and(|upgrade| upgrade.start == 0) && proof.fork <= core.fork() {
+            let welcome = self.options.allow_push && proof.fork == core.fork();
+            let from_start = proof.upgrade.as_ref().filter(|upgrade| upgrade.start == 0);
+            if let Some(upgrade) = from_start
+                && !(welcome && upgrade.length > core.length())
+            {
                 self.on_conflict_proof(id, &proof, core);
                 return None;
             }
-            let welcome = self.options.allow_push && proof.fork == core.fork();
             return welcome.then_some(Answer { id: 0, pending: None, copies: 0, proof });
         }
         let size = proof.block.as_ref().map(|block| block.value.len());

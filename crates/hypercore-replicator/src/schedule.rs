@@ -247,9 +247,10 @@ impl Replicator {
                 break;
             }
             let end = peer.valid_end(core).min(core.length());
+            let Some(next) = index.checked_add(1) else { break };
             match peer.blocks.next_set(index, end) {
                 Some(found) if found == index => {
-                    at = index + 1;
+                    at = next;
                     self.ask_block(id, index, priority as u64, core, now)?;
                 }
                 found => {
@@ -260,7 +261,7 @@ impl Replicator {
                         Self::want(peer, index, now);
                     }
                     let next_segment = (segment + 1).saturating_mul(SEGMENT);
-                    at = found.unwrap_or(next_segment).min(next_segment).max(index + 1);
+                    at = found.unwrap_or(next_segment).min(next_segment).max(next);
                 }
             }
         }

@@ -11,7 +11,7 @@ const START: u32 = 48;
 /// Requests in flight at least.
 pub(crate) const MIN: u32 = 8;
 /// Requests in flight at most (JS: 512; JS answers any number).
-const MAX: u32 = 1_024;
+const MAX: u32 = 2_048;
 /// Waiting in the peer's queue that is always acceptable.
 const SLACK: Duration = Duration::from_millis(20);
 /// Waiting in the peer's queue that is too much.

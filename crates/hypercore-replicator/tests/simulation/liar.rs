@@ -8,15 +8,15 @@ use crate::network::Random;
 
 /// What is changed, and how often.
 #[derive(Debug, Clone)]
-pub struct Lie {
-    pub field: Field,
+pub(crate) struct Lie {
+    pub(crate) field: Field,
     /// Percent of the messages that have the field.
-    pub percent: u64,
+    pub(crate) percent: u64,
 }
 
 /// Everything in a Data message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
+pub(crate) enum Field {
     Request,
     Fork,
     NoAnswer,
@@ -47,7 +47,7 @@ pub enum Field {
 
 /// Everything in a list of nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeField {
+pub(crate) enum NodeField {
     Index,
     Size,
     Hash,
@@ -70,7 +70,7 @@ const NODE_FIELDS: [NodeField; 8] = [
 ];
 
 impl Field {
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let mut all = vec![
             Self::Request,
             Self::Fork,
@@ -109,7 +109,7 @@ impl Field {
 
 impl Lie {
     /// The message as it is sent; none when it is swallowed.
-    pub fn tell(&self, mut data: Data, random: &mut Random) -> Option<Data> {
+    pub(crate) fn tell(&self, mut data: Data, random: &mut Random) -> Option<Data> {
         if !random.chance(self.percent) {
             return Some(data);
         }

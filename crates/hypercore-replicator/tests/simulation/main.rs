@@ -3,12 +3,13 @@
 
 mod liar;
 mod network;
+mod nonsense;
 mod scenarios;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Runs a scenario with many seeds: `share` percent of them, as some take longer than others.
-pub fn with_seeds(share: u64, scenario: impl Fn(u64)) {
+pub(crate) fn with_seeds(share: u64, scenario: impl Fn(u64)) {
     if let Some(seed) = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return scenario(seed);
     }

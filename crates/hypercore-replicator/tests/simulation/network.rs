@@ -16,10 +16,10 @@ use crate::liar::Lie;
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,18 +27,18 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
 
 /// How a node differs from an honest one.
 #[derive(Debug, Clone, Default)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     #[default]
     Honest,
     /// Takes requests and never answers.
@@ -49,17 +49,19 @@ pub enum Behaviour {
     Liar(Lie),
     /// Sends some answers before earlier ones, as JS peers do.
     Hasty,
+    /// Says whatever comes to its mind as well.
+    Mad,
 }
 
 /// A log, those who wait for it, and its replicator.
-pub struct Node {
-    pub core: Core,
-    pub demand: Demand,
-    pub replicator: Replicator,
-    pub behaviour: Behaviour,
-    pub events: Vec<Event>,
+pub(crate) struct Node {
+    pub(crate) core: Core,
+    pub(crate) demand: Demand,
+    pub(crate) replicator: Replicator,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) events: Vec<Event>,
     replies: Vec<(Want, Reply)>,
-    pub sent: u64,
+    pub(crate) sent: u64,
 }
 
 impl Node {
@@ -77,7 +79,7 @@ impl Node {
     }
 
     /// Wishes that are not fulfilled yet.
-    pub fn waiting(&mut self) -> Vec<Want> {
+    pub(crate) fn waiting(&mut self) -> Vec<Want> {
         self.replies.retain_mut(|(_, reply)| matches!(reply.try_recv(), Ok(None)));
         self.replies.iter().map(|(want, _)| want.clone()).collect()
     }
@@ -85,13 +87,13 @@ impl Node {
 
 /// A connection of two nodes.
 #[derive(Debug)]
-pub struct Link {
-    pub ends: [usize; 2],
-    pub latency: Duration,
-    pub jitter: Duration,
+pub(crate) struct Link {
+    pub(crate) ends: [usize; 2],
+    pub(crate) latency: Duration,
+    pub(crate) jitter: Duration,
     /// Bytes a second, each way.
-    pub bandwidth: u64,
-    pub up: bool,
+    pub(crate) bandwidth: u64,
+    pub(crate) up: bool,
     wires: [Wire; 2],
     peer: PeerId,
 }
@@ -107,19 +109,19 @@ struct Wire {
 /// Bytes that a connection takes before it pushes back.
 const WRITABLE: usize = 256 * 1_024;
 
-pub struct Network {
-    pub random: Random,
-    pub now: Instant,
-    pub started: Instant,
-    pub nodes: Vec<Node>,
-    pub links: Vec<Link>,
+pub(crate) struct Network {
+    pub(crate) random: Random,
+    pub(crate) now: Instant,
+    pub(crate) started: Instant,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) links: Vec<Link>,
     next_peer: u64,
-    pub steps: u64,
-    pub trace: bool,
+    pub(crate) steps: u64,
+    pub(crate) trace: bool,
 }
 
 impl Network {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let now = Instant::now();
         Self {
             random: Random(seed),
@@ -134,7 +136,7 @@ impl Network {
     }
 
     /// A node that writes a log of its own.
-    pub fn writer(&mut self) -> usize {
+    pub(crate) fn writer(&mut self) -> usize {
         let seed = [self.random.next() as u8; 32];
         let key_pair = Some(KeyPair::from_seed(&seed));
         let options = CoreOptions { key_pair, ..CoreOptions::default() };
@@ -142,8 +144,26 @@ impl Network {
         self.add(core)
     }
 
+    /// A node that writes the same log with the same key: what must never happen.
+    pub(crate) fn twin(&mut self, writer: usize) -> usize {
+        let key_pair = self.nodes[writer].core.key_pairs().first().cloned();
+        let options = CoreOptions { key_pair, ..CoreOptions::default() };
+        let core = Core::open(&Database::memory(), options).unwrap();
+        assert_eq!(core.key(), self.nodes[writer].core.key());
+        self.add(core)
+    }
+
+    /// Appends blocks with other contents than [`Network::append`] gives them.
+    pub(crate) fn append_other(&mut self, writer: usize, count: u64) {
+        let now = self.now;
+        let node = &mut self.nodes[writer];
+        let blocks: Vec<Bytes> = (0..count).map(|index| format!("other {index}").into()).collect();
+        node.core.append(&blocks).unwrap();
+        node.replicator.core_changed(&mut node.core, &mut node.demand, now);
+    }
+
     /// A node that reads the log of another one.
-    pub fn reader(&mut self, writer: usize) -> usize {
+    pub(crate) fn reader(&mut self, writer: usize) -> usize {
         let key = Some(self.nodes[writer].core.key());
         let options = CoreOptions { key, ..CoreOptions::default() };
         let core = Core::open(&Database::memory(), options).unwrap();
@@ -159,7 +179,7 @@ impl Network {
     }
 
     /// Appends this many blocks.
-    pub fn append(&mut self, writer: usize, count: u64) {
+    pub(crate) fn append(&mut self, writer: usize, count: u64) {
         let now = self.now;
         let node = &mut self.nodes[writer];
         let (from, fork) = (node.core.length(), node.core.fork());
@@ -168,14 +188,14 @@ impl Network {
         node.replicator.core_changed(&mut node.core, &mut node.demand, now);
     }
 
-    pub fn truncate(&mut self, writer: usize, length: u64) {
+    pub(crate) fn truncate(&mut self, writer: usize, length: u64) {
         let now = self.now;
         let node = &mut self.nodes[writer];
         node.core.truncate(length).unwrap();
         node.replicator.core_changed(&mut node.core, &mut node.demand, now);
     }
 
-    pub fn clear(&mut self, index: usize, start: u64, end: u64) {
+    pub(crate) fn clear(&mut self, index: usize, start: u64, end: u64) {
         let now = self.now;
         let node = &mut self.nodes[index];
         node.core.clear(start..end).unwrap();
@@ -183,7 +203,7 @@ impl Network {
     }
 
     /// Gives a reader blocks of the writer's log without any network.
-    pub fn give(&mut self, writer: usize, reader: usize, blocks: impl IntoIterator<Item = u64>) {
+    pub(crate) fn give(&mut self, writer: usize, reader: usize, blocks: impl IntoIterator<Item = u64>) {
         let now = self.now;
         let [writer, reader] = self.nodes.get_disjoint_mut([writer, reader]).unwrap();
         let (start, end) = (reader.core.length(), writer.core.length());
@@ -202,11 +222,11 @@ impl Network {
         reader.replicator.core_changed(&mut reader.core, &mut reader.demand, now);
     }
 
-    pub fn want(&mut self, index: usize, want: Want) -> DemandId {
+    pub(crate) fn want(&mut self, index: usize, want: Want) -> DemandId {
         self.want_with(index, want, WantOptions::default())
     }
 
-    pub fn want_with(&mut self, index: usize, want: Want, options: WantOptions) -> DemandId {
+    pub(crate) fn want_with(&mut self, index: usize, want: Want, options: WantOptions) -> DemandId {
         let now = self.now;
         let node = &mut self.nodes[index];
         let (id, reply) = node.demand.add(want.clone(), options).unwrap();
@@ -215,7 +235,7 @@ impl Network {
         id
     }
 
-    pub fn cancel(&mut self, index: usize, id: DemandId) {
+    pub(crate) fn cancel(&mut self, index: usize, id: DemandId) {
         let now = self.now;
         let node = &mut self.nodes[index];
         node.demand.cancel(id);
@@ -223,11 +243,11 @@ impl Network {
     }
 
     /// Whether a wish came true; panics when it failed.
-    pub fn want_all(&mut self, index: usize, range: DownloadRange) -> DemandId {
+    pub(crate) fn want_all(&mut self, index: usize, range: DownloadRange) -> DemandId {
         self.want(index, Want::Range(range))
     }
 
-    pub fn connect(&mut self, a: usize, b: usize) -> usize {
+    pub(crate) fn connect(&mut self, a: usize, b: usize) -> usize {
         self.links.push(Link {
             ends: [a, b],
             latency: Duration::from_millis(1),
@@ -242,7 +262,7 @@ impl Network {
         link
     }
 
-    pub fn open(&mut self, link: usize) {
+    pub(crate) fn open(&mut self, link: usize) {
         let link = &mut self.links[link];
         if link.up {
             return;
@@ -257,7 +277,7 @@ impl Network {
         }
     }
 
-    pub fn cut(&mut self, link: usize, by: Option<usize>) {
+    pub(crate) fn cut(&mut self, link: usize, by: Option<usize>) {
         let link = &mut self.links[link];
         if !link.up {
             return;
@@ -272,7 +292,7 @@ impl Network {
     }
 
     /// Runs until `done`, or until nothing happens any more, or `limit` has passed. Returns whether it is done.
-    pub fn run(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+    pub(crate) fn run(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.now + limit;
         loop {
             self.pump();
@@ -335,8 +355,34 @@ impl Network {
         }
     }
 
+    /// Puts a message on the wire that no replicator has made.
+    fn inject(&mut self, link: usize, direction: usize, message: Message) {
+        let link = &mut self.links[link];
+        let wire = &mut link.wires[direction];
+        let size = size_of(&message);
+        let last = wire.messages.back().map_or(self.now, |(at, ..)| *at);
+        wire.messages.push_back(((self.now + link.latency).max(last), size, message));
+        wire.bytes += size;
+    }
+
     /// Puts on the wires what nodes have to say, and does what they want done.
     fn pump(&mut self) {
+        for at in 0..self.links.len() {
+            for direction in 0..2 {
+                let node = &self.nodes[self.links[at].ends[direction]];
+                if self.links[at].up && matches!(node.behaviour, Behaviour::Mad) && node.sent < 2_000 {
+                    for _ in 0..self.random.below(4) {
+                        let message = crate::nonsense::message(&mut self.random);
+                        self.nodes[self.links[at].ends[direction]].sent += 1;
+                        self.inject(at, direction, message);
+                    }
+                }
+            }
+        }
+        self.transmit();
+    }
+
+    fn transmit(&mut self) {
         for at in 0..self.links.len() {
             for direction in 0..2 {
                 let link = &mut self.links[at];
@@ -403,7 +449,9 @@ impl Network {
     fn close(&mut self, link: usize, by: usize, reason: &CloseReason) {
         let peer = self.links[link].peer;
         let other = self.links[link].ends[usize::from(self.links[link].ends[0] == by)];
-        let mut last = Vec::new();
+        let direction = usize::from(self.links[link].ends[0] != by);
+        let wire = &mut self.links[link].wires[direction];
+        let mut last: Vec<Message> = wire.messages.drain(..).map(|(_, _, message)| message).collect();
         let node = &mut self.nodes[by];
         while let Some(message) = node.replicator.poll_transmit_to(peer, &mut node.core) {
             last.push(message);
@@ -431,7 +479,7 @@ fn overtake(messages: &mut VecDeque<(Instant, usize, Message)>, places: usize) {
 }
 
 /// What a block of a fork holds.
-pub fn block(index: u64, fork: u64) -> Bytes {
+pub(crate) fn block(index: u64, fork: u64) -> Bytes {
     let length = (index * 31 + fork * 7) % 97;
     format!("{fork}/{index}/{}", "x".repeat(length as usize)).into()
 }

@@ -505,3 +505,97 @@ fn everything_at_once() {
         assert_no_blame(&network);
     });
 }
+
+#[test]
+fn nonsense_from_one_peer_harms_nobody_else() {
+    with_seeds(100, |seed| {
+        let mut network = Network::new(seed);
+        let writer = network.writer();
+        let length = 20 + network.random.below(100);
+        network.append(writer, length);
+        let mad = network.reader(writer);
+        network.give(writer, mad, 0..length / 2);
+        network.nodes[mad].behaviour = Behaviour::Mad;
+        let reader = network.reader(writer);
+        random_link(&mut network, mad, reader);
+        random_link(&mut network, mad, writer);
+        random_link(&mut network, writer, reader);
+        let range = random_range(&mut network, length);
+        network.want_all(reader, range);
+        network.want(reader, Want::Block { index: u64::MAX });
+        network.want(reader, Want::Seek { bytes: u64::MAX, padding: 0 });
+        let done = |network: &mut Network| network.nodes[2].core.contiguous_length() == length;
+        assert!(network.run(10 * MINUTE, done), "not done in time");
+        assert_equal(&network, writer, [reader]);
+        network.run(Duration::from_secs(30), |_| false);
+        assert!(!network.nodes[reader].core.frozen() && !network.nodes[writer].core.frozen());
+    });
+}
+
+#[test]
+fn two_histories_stop_the_log_and_are_shown_to_everybody() {
+    with_seeds(50, |seed| {
+        let mut network = Network::new(seed);
+        let writer = network.writer();
+        let twin = network.twin(writer);
+        let length = 2 + network.random.below(60);
+        network.append(writer, length);
+        network.append_other(twin, length);
+        let reader = network.reader(writer);
+        let witness = network.reader(writer);
+        random_link(&mut network, writer, reader);
+        random_link(&mut network, writer, witness);
+        network.want_all(witness, DownloadRange::new(0, length));
+        network.run(Duration::from_secs(3), |_| false);
+        // The reader knows the length of the first history and asks for blocks of the second one.
+        network.cut(0, None);
+        random_link(&mut network, twin, reader);
+        network.want_all(reader, DownloadRange::new(0, length));
+        network.run(MINUTE, |network| network.nodes[reader].core.frozen());
+        network.run(MINUTE, |_| false);
+        // A log that is frozen does not talk to anybody any more.
+        random_link(&mut network, reader, witness);
+        network.run(MINUTE, |_| false);
+        assert!(!network.nodes[witness].core.frozen());
+        assert!(network.nodes[reader].core.frozen(), "the reader saw both");
+        assert!(network.nodes[reader].core.conflict().unwrap().is_some());
+        let told =
+            |node: &crate::network::Node| node.events.iter().any(|event| matches!(event, Event::Conflict(_)));
+        assert!(told(&network.nodes[reader]));
+        assert!(network.nodes[twin].core.frozen(), "the evidence was shown to the other writer");
+        assert!(network.links.iter().all(|link| !link.up || !link.ends.contains(&reader)));
+    });
+}
+
+#[test]
+fn a_long_way_is_filled_with_requests() {
+    let mut network = Network::new(1);
+    let writer = network.writer();
+    network.append(writer, 20_000);
+    let reader = network.reader(writer);
+    let link = network.connect(writer, reader);
+    network.links[link].latency = Duration::from_millis(50);
+    network.want_all(reader, DownloadRange::new(0, 20_000).linear());
+    assert!(network.run(MINUTE, nobody_waits));
+    // With the 48 requests that JS keeps in flight over TCP it would take 42 seconds.
+    let took = network.now - network.started;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn a_reader_of_old_blocks_does_not_wait_behind_a_download() {
+    let mut network = Network::new(1);
+    let writer = network.writer();
+    network.append(writer, 20_000);
+    let reader = network.reader(writer);
+    let link = network.connect(writer, reader);
+    network.links[link].bandwidth = 200_000;
+    network.want_all(reader, DownloadRange::new(0, 20_000).linear());
+    network.run(Duration::from_secs(2), |_| false);
+    let asked = network.now;
+    network.want(reader, Want::Block { index: 19_000 });
+    assert!(network.run(MINUTE, |network| network.nodes[1].core.has(19_000).unwrap()));
+    let took = network.now - asked;
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
+    assert!(network.nodes[reader].core.contiguous_length() < 15_000);
+}

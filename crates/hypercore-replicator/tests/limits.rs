@@ -1,0 +1,267 @@
+//! What one peer may cost, and what it gets.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hypercore::demand::{Demand, Outcome, Want, WantOptions};
+use hypercore::proof::{ProofRequest, RequestBlock, RequestUpgrade};
+use hypercore::storage::Database;
+use hypercore::{Core, CoreOptions};
+use hypercore_protocol::Message;
+use hypercore_protocol::messages::{self, Data, Range, Request, Synchronize};
+use hypercore_replicator::{CloseReason, Event, Options, PeerId, Replicator};
+
+const PEER: PeerId = PeerId(1);
+
+struct Side {
+    core: Core,
+    demand: Demand,
+    replicator: Replicator,
+    now: Instant,
+}
+
+impl Side {
+    fn new(core: Core, options: Options) -> Self {
+        Self { core, demand: Demand::new(), replicator: Replicator::new(options), now: Instant::now() }
+    }
+
+    fn writer(blocks: usize) -> Self {
+        let mut core = Core::open(&Database::memory(), CoreOptions::default()).unwrap();
+        let blocks: Vec<Bytes> = (0..blocks).map(|index| format!("block {index}").into()).collect();
+        core.append(&blocks).unwrap();
+        Self::new(core, Options::default())
+    }
+
+    fn reader(writer: &Self, options: Options) -> Self {
+        let options_of_core = CoreOptions { key: Some(writer.core.key()), ..CoreOptions::default() };
+        Self::new(Core::open(&Database::memory(), options_of_core).unwrap(), options)
+    }
+
+    fn open(&mut self, peer: PeerId) {
+        self.replicator.open_peer(peer, &mut self.core, &mut self.demand, self.now);
+    }
+
+    fn handle(&mut self, peer: PeerId, messages: Vec<Message>) {
+        self.replicator.handle(peer, messages, &mut self.core, &mut self.demand, self.now);
+    }
+
+    fn changed(&mut self) {
+        self.replicator.core_changed(&mut self.core, &mut self.demand, self.now);
+    }
+
+    fn transmit(&mut self, peer: PeerId) -> Vec<Message> {
+        std::iter::from_fn(|| self.replicator.poll_transmit_to(peer, &mut self.core)).collect()
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.replicator.poll_event()).collect()
+    }
+
+    fn misbehaved(&mut self) -> bool {
+        self.events().iter().any(|event| match event {
+            Event::Close { reason, .. } => reason.is_misbehaviour(),
+            _ => false,
+        })
+    }
+}
+
+fn synchronize(length: u64) -> Message {
+    Message::Synchronize(Synchronize {
+        length,
+        can_upgrade: true,
+        uploading: true,
+        downloading: true,
+        ..Synchronize::default()
+    })
+}
+
+fn request(id: u64, index: u64) -> Message {
+    let block = Some(RequestBlock { index, nodes: 0 });
+    let upgrade = Some(RequestUpgrade { start: 0, length: index + 1 });
+    let proof = ProofRequest { block, upgrade, ..ProofRequest::default() };
+    Message::Request(Request { id, fork: 0, proof, priority: 0 })
+}
+
+#[test]
+fn requests_wait_in_a_bounded_queue() {
+    let mut writer = Side::writer(10);
+    writer.open(PEER);
+    writer.replicator.set_writable(PEER, false);
+    let max = Options::default().max_queued_requests as u64;
+    writer.handle(PEER, (1..=max).map(|id| request(id, id % 10)).collect());
+    assert!(!writer.transmit(PEER).iter().any(|message| matches!(message, Message::Data(_))));
+    assert!(!writer.misbehaved());
+    writer.handle(PEER, vec![request(max + 1, 0)]);
+    assert!(writer.misbehaved());
+    assert!(writer.transmit(PEER).is_empty());
+}
+
+#[test]
+fn wants_wait_in_a_bounded_queue() {
+    let mut writer = Side::writer(10);
+    writer.core.clear(3..4).unwrap();
+    writer.open(PEER);
+    writer.replicator.set_writable(PEER, false);
+    let want = |start| Message::Want(messages::Want { start, length: 32, any: false });
+    writer.handle(PEER, vec![want(0); 10_000]);
+    assert!(!writer.misbehaved(), "the same want again is the same want");
+    writer.handle(PEER, (0..10_000).map(|index| want(index * 32)).collect());
+    assert!(writer.misbehaved());
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused_and_in_the_end_not_heard() {
+    let mut writer = Side::writer(10);
+    writer.open(PEER);
+    let senseless = |id| {
+        let upgrade = Some(RequestUpgrade { start: 20, length: 5 });
+        let proof = ProofRequest { upgrade, ..ProofRequest::default() };
+        Message::Request(Request { id, fork: 0, proof, priority: 0 })
+    };
+    writer.handle(PEER, vec![synchronize(0), senseless(1)]);
+    let refused = writer.transmit(PEER).into_iter().any(|message| match message {
+        Message::NoData(no_data) => (no_data.request, no_data.reason) == (1, 2),
+        _ => false,
+    });
+    assert!(refused);
+    assert!(!writer.misbehaved());
+    writer.handle(PEER, (2..100).map(senseless).collect());
+    writer.transmit(PEER);
+    assert!(writer.misbehaved());
+}
+
+#[test]
+fn a_peer_that_does_not_read_costs_little() {
+    let mut writer = Side::writer(10);
+    writer.open(PEER);
+    for _ in 0..3_000 {
+        writer.core.append(&["more".into()]).unwrap();
+        writer.changed();
+        let length = writer.core.length();
+        writer.core.clear(length - 2..length - 1).unwrap();
+        writer.changed();
+    }
+    let waiting = writer.transmit(PEER);
+    assert!(waiting.len() < 600, "{}", waiting.len());
+    let state = waiting.iter().find_map(|message| match message {
+        Message::Synchronize(sync) => Some(sync.length),
+        _ => None,
+    });
+    assert_eq!(state, Some(writer.core.length()), "only the newest state is told");
+}
+
+#[test]
+fn peers_take_turns() {
+    let mut writer = Side::writer(100);
+    let peers = [PeerId(1), PeerId(2), PeerId(3)];
+    for peer in peers {
+        writer.open(peer);
+        let count = if peer == PeerId(1) { 2_000 } else { 50 };
+        writer.handle(peer, (1..=count).map(|id| request(id, id % 100)).collect());
+    }
+    let mut answers = [0; 3];
+    for _ in 0..150 + 6 {
+        let (peer, message) = writer.replicator.poll_transmit(&mut writer.core).unwrap();
+        if matches!(message, Message::Data(_)) {
+            answers[peer.0 as usize - 1] += 1;
+        }
+    }
+    assert_eq!(answers, [50, 50, 50]);
+}
+
+#[test]
+fn what_is_pushed_is_taken_only_when_it_is_welcome() {
+    for allow_push in [false, true] {
+        let writer = Side::writer(4);
+        let mut reader = Side::reader(&writer, Options { allow_push, ..Options::default() });
+        reader.replicator.set_downloading(true, &mut reader.core, &mut reader.demand, reader.now);
+        reader.open(PEER);
+        let told = reader.transmit(PEER).into_iter().any(|message| match message {
+            Message::Synchronize(sync) => sync.allow_push,
+            _ => false,
+        });
+        assert_eq!(told, allow_push);
+        let block = Some(RequestBlock { index: 2, nodes: 0 });
+        let upgrade = Some(RequestUpgrade { start: 0, length: 4 });
+        let request = ProofRequest { block, upgrade, manifest: true, ..ProofRequest::default() };
+        let mut proof = writer.core.prove(&request).unwrap();
+        reader.handle(PEER, vec![synchronize(4), Message::Data(Data { request: 0, proof: proof.clone() })]);
+        assert_eq!(reader.core.has(2).unwrap(), allow_push);
+        let upgrade = ProofRequest { upgrade, manifest: true, ..ProofRequest::default() };
+        let known = reader.core.receive(vec![writer.core.prove(&upgrade).unwrap()]).pop().unwrap();
+        assert!(known.is_ok() || allow_push);
+        reader.changed();
+        let nodes = reader.core.missing_nodes(0).unwrap();
+        let block = Some(RequestBlock { index: 0, nodes });
+        proof = writer.core.prove(&ProofRequest { block, ..ProofRequest::default() }).unwrap();
+        reader.handle(PEER, vec![Message::Data(Data { request: 0, proof })]);
+        assert_eq!(reader.core.has(0).unwrap(), allow_push);
+    }
+}
+
+#[test]
+fn an_update_waits_for_those_who_are_being_looked_for() {
+    let writer = Side::writer(4);
+    let mut reader = Side::reader(&writer, Options::default());
+    let Side { core, demand, replicator, now } = &mut reader;
+    replicator.set_finding_peers(true, core, demand, *now);
+    let want = Want::Upgrade { length: 0, fork: 0 };
+    let (_, mut reply) = demand.add(want.clone(), WantOptions::default()).unwrap();
+    replicator.core_changed(core, demand, *now);
+    assert!(reply.try_recv().unwrap().is_none());
+    replicator.set_finding_peers(false, core, demand, *now);
+    assert_eq!(reply.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
+
+    replicator.channel_opening();
+    let (_, mut reply) = demand.add(want, WantOptions::default()).unwrap();
+    replicator.core_changed(core, demand, *now);
+    assert!(reply.try_recv().unwrap().is_none());
+    replicator.channel_answered(core, demand, *now);
+    assert_eq!(reply.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
+}
+
+#[test]
+fn a_peer_that_only_went_to_sleep_is_called_again() {
+    let writer = Side::writer(4);
+    let mut reader = Side::reader(&writer, Options::default());
+    reader.open(PEER);
+    let idle = Synchronize { uploading: true, length: 4, ..Synchronize::default() };
+    let (_, _reply) = reader.demand.add(Want::Block { index: 9 }, WantOptions::default()).unwrap();
+    reader.handle(PEER, vec![Message::Synchronize(idle)]);
+    let Side { core, demand, replicator, now } = &mut reader;
+    assert!(replicator.close_peer(PEER, true, core, demand, *now));
+    assert!(!replicator.close_peer(PEER, true, core, demand, *now), "it is gone");
+}
+
+#[test]
+fn nobody_in_need_means_the_channel_is_closed() {
+    let mut writer = Side::writer(4);
+    writer.open(PEER);
+    let idle = Synchronize { uploading: true, length: 4, ..Synchronize::default() };
+    writer.handle(PEER, vec![Message::Synchronize(idle)]);
+    let closed = writer.events().into_iter().any(|event| match event {
+        Event::Close { reason, .. } => reason == CloseReason::Idle,
+        _ => false,
+    });
+    assert!(closed);
+}
+
+#[test]
+fn a_silent_peer_is_not_waited_for_when_another_one_can_help() {
+    let writer = Side::writer(4);
+    let mut reader = Side::reader(&writer, Options::default());
+    let (silent, other) = (PeerId(1), PeerId(2));
+    let has_all = Message::Range(Range { drop: false, start: 0, length: 4 });
+    reader.open(silent);
+    reader.handle(silent, vec![synchronize(4), has_all.clone()]);
+    let asked =
+        |messages: Vec<Message>| messages.into_iter().any(|message| matches!(message, Message::Request(_)));
+    assert!(asked(reader.transmit(silent)));
+    reader.open(other);
+    reader.handle(other, vec![synchronize(4), has_all]);
+    assert!(!asked(reader.transmit(other)), "one upgrade at a time");
+    reader.now = reader.replicator.next_deadline().unwrap() + Duration::from_secs(4);
+    let Side { core, demand, replicator, now } = &mut reader;
+    replicator.handle_timeout(core, demand, *now);
+    assert!(asked(reader.transmit(other)));
+}
