@@ -26,8 +26,9 @@ use super::options::{Progress, ReplicateError};
 use super::timers::Timers;
 use super::wire::Wire;
 
-/// While this much waits for the remote to take it, nothing more is produced.
-const TRANSMIT_HIGH: usize = 256 * 1024;
+/// While this much waits for the socket to take it, nothing more is produced. Not more than is worth one write: the
+/// remote is to have something to work on while we make the next.
+const TRANSMIT_HIGH: usize = 64 * 1024;
 /// While this much waits, nothing more is read either. Answers are produced only below [`TRANSMIT_HIGH`], so that
 /// only a remote that floods us with opens and does not read gets here.
 const TRANSMIT_STOP: usize = 8 * 1024 * 1024;
@@ -211,10 +212,12 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     /// Takes over what the connection has received: all messages of one core together.
     fn take_arrived(&mut self, breath_ends: Instant) -> Result<(), Error> {
         self.backlog = true;
+        let mut messages = 0;
         while let Some(event) = self.connection.poll_event()? {
             let message = matches!(event, ConnectionEvent::Message { .. });
             match event {
                 ConnectionEvent::Message { channel: id, message } => {
+                    messages += 1;
                     self.channels.arrived(id, message);
                 }
                 ConnectionEvent::DiscoveryKey(discovery_key) => self.on_discovery_key(&discovery_key)?,
@@ -235,6 +238,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             if !message && Instant::now() >= breath_ends {
                 return Ok(());
             }
+        }
+        if messages > 0 {
+            self.wire.set_messages(messages);
         }
         while let Some(id) = self.channels.next_arrived() {
             self.channel_turn(id)?;

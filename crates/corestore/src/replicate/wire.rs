@@ -11,13 +11,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// One read; decrypted before the next, so that the buffer can be used again.
 const READ: usize = 64 * 1024;
-/// Reads go on while there is something to read, up to this much: then it is the turn of what was read.
-const READ_BURST: usize = 256 * 1024;
+/// Reads go on while there is something to read, up to this much: then it is the turn of what was read. Large blocks
+/// are hashed four at a time, so it is worth having several.
+const BURST_OF_LARGE: usize = 512 * 1024;
+/// The same while messages are small: the remote is to have requests to answer while we work on what it sent.
+const BURST_OF_SMALL: usize = 64 * 1024;
+/// A burst of more messages than this was one of small ones.
+const MANY: usize = 256;
 
 /// The transport of one connection.
 pub(super) struct Wire<IO> {
     io: IO,
     buffer: Box<[u8]>,
+    burst: usize,
     out: Bytes,
     unflushed: bool,
     ended: bool,
@@ -25,7 +31,19 @@ pub(super) struct Wire<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     pub(super) fn new(io: IO) -> Self {
-        Self { io, buffer: vec![0; READ].into(), out: Bytes::new(), unflushed: false, ended: false }
+        Self {
+            io,
+            buffer: vec![0; READ].into(),
+            burst: BURST_OF_SMALL,
+            out: Bytes::new(),
+            unflushed: false,
+            ended: false,
+        }
+    }
+
+    /// How many messages the last burst brought.
+    pub(super) fn set_messages(&mut self, messages: usize) {
+        self.burst = if messages > MANY { BURST_OF_SMALL } else { BURST_OF_LARGE };
     }
 
     /// Reads what is there. Ready when something came, or the end.
@@ -35,7 +53,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         connection: &mut Connection,
     ) -> Poll<Result<(), Error>> {
         let mut total = 0;
-        while total < READ_BURST && !self.ended {
+        while total < self.burst && !self.ended {
             let mut buffer = ReadBuf::new(&mut self.buffer);
             match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
                 Poll::Pending if total > 0 => break,
