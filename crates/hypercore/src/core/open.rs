@@ -135,7 +135,9 @@ impl Core {
 
         let prologue = verifier.as_deref().and_then(Verifier::prologue);
         let head = match records.head {
-            Some(head) => TreeHead::load(&store.read_once(), head.fork, head.length, head.signature, prologue)?,
+            Some(head) => {
+                TreeHead::load(&store.read_once(), head.fork, head.length, head.signature, prologue)?
+            }
             None => TreeHead::empty(prologue),
         };
         let bitfield = Bitfield::open(&store, records.hints.contiguous_length, head.length)?;
