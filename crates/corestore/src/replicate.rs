@@ -14,6 +14,7 @@ mod hub;
 mod link;
 mod options;
 mod timers;
+mod turn;
 mod wire;
 
 #[cfg(test)]

@@ -4,22 +4,19 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hypercore::events::PeerInfo;
 use hypercore::session::FindingPeers;
 use hypercore::{DiscoveryKey, Hypercore};
-use hypercore_protocol::messages::NoData;
-use hypercore_protocol::{ChannelId, CloseReason, Connection, ConnectionEvent, Error, Message};
-use hypercore_replicator::{Event, PeerId};
+use hypercore_protocol::{ChannelId, CloseReason, Connection, ConnectionEvent, Error};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::channels::{Channel, Channels};
-use super::core::{ReplicatedCore, State};
+use super::core::ReplicatedCore;
 use super::hub::{CoreSource, ReplicationHub};
 use super::link::{Link, Mail};
 use super::options::{Progress, ReplicateError};
@@ -28,12 +25,10 @@ use super::wire::Wire;
 
 /// While this much waits for the socket to take it, nothing more is produced. Not more than is worth one write: the
 /// remote is to have something to work on while we make the next.
-const TRANSMIT_HIGH: usize = 64 * 1024;
+pub(super) const TRANSMIT_HIGH: usize = 64 * 1024;
 /// While this much waits, nothing more is read either. Answers are produced only below [`TRANSMIT_HIGH`], so that
 /// only a remote that floods us with opens and does not read gets here.
-const TRANSMIT_STOP: usize = 8 * 1024 * 1024;
-/// What one core may send before it is the turn of the next.
-const TURN: usize = 64 * 1024;
+pub(super) const TRANSMIT_STOP: usize = 8 * 1024 * 1024;
 /// How long the task works on what has arrived before it writes what came of that and lets others have the thread:
 /// the answers of a burst about a thousand cores, each with a signature to check, are not made in one breath.
 const BREATH: Duration = Duration::from_millis(5);
@@ -41,17 +36,17 @@ const BREATH: Duration = Duration::from_millis(5);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 pub(super) struct Driver<IO> {
-    hub: Arc<ReplicationHub>,
+    pub(super) hub: Arc<ReplicationHub>,
     source: Arc<dyn CoreSource>,
-    link: Arc<Link>,
-    connection: Connection,
+    pub(super) link: Arc<Link>,
+    pub(super) connection: Connection,
     wire: Wire<IO>,
-    channels: Channels,
-    timers: Timers,
+    pub(super) channels: Channels,
+    pub(super) timers: Timers,
     sleep: Pin<Box<Sleep>>,
-    remote_address: String,
+    pub(super) remote_address: String,
     kind: String,
-    remote_public_key: [u8; 32],
+    pub(super) remote_public_key: [u8; 32],
     progress: watch::Sender<Progress>,
     /// Cores of this side that are in use and may lack a channel. They wait for the handshake here, and their
     /// updates with them.
@@ -59,12 +54,12 @@ pub(super) struct Driver<IO> {
     /// There is more to do than one breath allowed; until it is done, nothing more is read.
     backlog: bool,
     /// The remote has ended its side, or this side is to end.
-    ending: bool,
+    pub(super) ending: bool,
 }
 
 /// Why a core is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     /// Its channel has messages, or may have something to send.
     Channel(ChannelId),
     /// It was changed, or its time has come.
@@ -404,140 +399,6 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
         }
     }
 
-    /// Everything that is to be done with one core, under one lock: what arrived is taken over, what changed is
-    /// told, what is to be sent here is taken.
-    fn turn(&mut self, core: &Arc<ReplicatedCore>, cause: Cause) -> Result<(), Error> {
-        let in_use = core.in_use();
-        let now = Instant::now();
-        let mut state = core.state();
-        let mut sent = Ok(());
-        let closed = {
-            let mut guard = core.hypercore.lock();
-            let closed = guard.is_closed();
-            let (log, demand) = guard.parts();
-            let State { replicator, in_use: was_in_use, .. } = &mut *state;
-            if std::mem::replace(was_in_use, in_use) != in_use {
-                replicator.set_downloading(in_use, log, demand, now);
-            }
-            if core.changed.swap(false, Ordering::AcqRel) {
-                replicator.core_changed(log, demand, now);
-            }
-            if replicator.next_deadline().is_some_and(|deadline| deadline <= now) {
-                replicator.handle_timeout(log, demand, now);
-            }
-            if let Cause::Channel(id) = cause
-                && let Some(channel) = self.channels.get_mut(id)
-                && channel.open
-            {
-                let peer = channel.peer;
-                let arrived = std::mem::take(&mut channel.arrived);
-                if !arrived.is_empty() {
-                    replicator.handle(peer, arrived, log, demand, now);
-                }
-                let before = self.connection.pending_transmit();
-                let full = loop {
-                    let pending = self.connection.pending_transmit();
-                    if pending >= TRANSMIT_HIGH || pending.saturating_sub(before) >= TURN {
-                        break true;
-                    }
-                    match replicator.poll_transmit_to(peer, log) {
-                        Some(message) => match send(&mut self.connection, id, message) {
-                            Ok(true) => {}
-                            Ok(false) => break false,
-                            Err(error) => {
-                                sent = Err(error);
-                                break false;
-                            }
-                        },
-                        None => break false,
-                    }
-                };
-                if full {
-                    self.channels.queue(id);
-                }
-            }
-            closed
-        };
-        while let Some(peer) = state.replicator.poll_ready() {
-            match self.channels.by_peer(peer) {
-                Some(own) => self.channels.queue(own),
-                None => {
-                    if let Some(link) = state.peers.get(&peer) {
-                        link.ready(peer);
-                    }
-                }
-            }
-        }
-        if let Some(deadline) = state.replicator.next_deadline()
-            && state.alarm.is_none_or(|(at, _)| deadline < at)
-        {
-            state.alarm = Some((deadline, self.link.id));
-            self.timers.insert(deadline, Arc::downgrade(core));
-        }
-        let mut extensions = Vec::new();
-        let mut closing: Vec<(PeerId, bool)> = Vec::new();
-        if closed {
-            closing.extend(state.peers.keys().map(|peer| (*peer, false)));
-        }
-        while let Some(event) = state.replicator.poll_event() {
-            match event {
-                Event::Close { peer, reason } => {
-                    if reason.is_misbehaviour() {
-                        tracing::warn!(core = %core.discovery_key, ?reason, "the channel of a peer is closed");
-                    }
-                    closing.push((peer, reason.is_misbehaviour()));
-                }
-                Event::Extension { name, message, .. } => extensions.push((name, message)),
-                Event::StorageFailed { reason, .. } => {
-                    tracing::error!(core = %core.discovery_key, reason, "blocks of a peer could not be stored");
-                }
-                _ => {}
-            }
-        }
-        closing.retain(|(peer, lied)| {
-            let link = state.peers.get(peer).filter(|link| link.id != self.link.id);
-            if let Some(link) = link {
-                link.close_peer(*peer, *lied);
-            }
-            link.is_none()
-        });
-        drop(state);
-        sent?;
-        for (peer, lied) in closing {
-            if let Some(own) = self.channels.by_peer(peer) {
-                self.finish_channel(own, lied)?;
-            }
-        }
-        if !extensions.is_empty()
-            && let Some(sink) = self.hub.extension_sink()
-        {
-            for (name, message) in extensions {
-                sink(&core.discovery_key, &self.remote_public_key, &name, message);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends what is still to be sent, then closes the channel; [`ConnectionEvent::Closed`] does the rest.
-    fn finish_channel(&mut self, id: ChannelId, lied: bool) -> Result<(), Error> {
-        let Some(channel) = self.channels.get(id) else { return Ok(()) };
-        let discovery_key = channel.core.discovery_key;
-        {
-            let mut state = channel.core.state();
-            let mut guard = channel.core.hypercore.lock();
-            let (log, _) = guard.parts();
-            while self.connection.pending_transmit() < TRANSMIT_STOP
-                && let Some(message) = state.replicator.poll_transmit_to(channel.peer, log)
-                && send(&mut self.connection, id, message)?
-            {}
-        }
-        if lied && !self.channels.ban(discovery_key) {
-            tracing::warn!(remote = self.remote_address, "a peer lies about one core after the other");
-            self.ending = true;
-        }
-        self.connection.close(id)
-    }
-
     /// The connection is over: every core forgets its peer here.
     fn tear_down(&mut self) {
         self.hub.unlink(&self.link);
@@ -574,24 +435,5 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
 
     fn may_send(&self) -> bool {
         self.pending() < TRANSMIT_HIGH
-    }
-}
-
-/// False when the channel is closed: the event for it is on its way.
-fn send(connection: &mut Connection, id: ChannelId, message: Message) -> Result<bool, Error> {
-    let request = match &message {
-        Message::Data(data) => Some(data.request),
-        _ => None,
-    };
-    match (connection.send(id, message), request) {
-        (Ok(()), _) => Ok(true),
-        (Err(error), _) if error.is_channel_closed() => Ok(false),
-        (Err(Error::MessageTooLarge { len, .. }), Some(request)) => {
-            // A block that no peer can ever be sent; asking for it must not cost the connection.
-            tracing::error!(len, "a block is too large for a message");
-            connection.send(id, Message::NoData(NoData { request, reason: NoData::NOT_AVAILABLE }))?;
-            Ok(true)
-        }
-        (Err(error), _) => Err(error),
     }
 }

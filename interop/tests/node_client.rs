@@ -1,0 +1,109 @@
+//! The unmodified Node client (npm `@hyperspace/client` 1.18) on our daemon.
+
+use std::path::Path;
+
+use hyperspace_server::{Server, ServerOptions};
+use interop::{Node, Peer, hex, json, key, pattern, within};
+
+/// A daemon on the socket that clients with this folder for their temporary files call `test`.
+async fn daemon(folder: &Path) -> Server {
+    let options = ServerOptions {
+        socket: Some(folder.join("test.sock")),
+        rpc_listen: Some("127.0.0.1:0".into()),
+        peer_listen: Some("127.0.0.1:0".into()),
+        ..ServerOptions::default()
+    };
+    Server::start(options).await.unwrap()
+}
+
+async fn over_tcp(node: &Node, server: &Server) -> Peer {
+    let address = server.rpc_address().unwrap();
+    node.run("js-old/client.js", [address.ip().to_string(), address.port().to_string()]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_programs_rely_on_holds() {
+    let Some(node) = Node::find().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = daemon(folder.path()).await;
+    let mut command = tokio::process::Command::from(node.command("js-old/session.js", ["test"]));
+    let output = within("the session", command.env("TMPDIR", folder.path()).output()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.trim_end().ends_with("checks"), "{said}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_opens_appends_reads_and_sees_events() {
+    let Some(node) = Node::find().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = daemon(folder.path()).await;
+    let (client, other) = (over_tcp(&node, &server).await, over_tcp(&node, &server).await);
+
+    let opened = client.ask("open", json!({ "core": "log", "name": "log" })).await;
+    assert_eq!((&opened["writable"], &opened["length"]), (&json!(true), &json!(0)));
+    other.ask("open", json!({ "core": "log", "key": opened["key"] })).await;
+    let appended = client.ask("append", json!({ "core": "log", "blocks": ["6161", "62", ""] })).await;
+    assert_eq!(appended["seq"], 0);
+    for client in [&client, &other] {
+        let event = client.event("append").await;
+        assert_eq!((&event["length"], &event["byteLength"]), (&json!(3), &json!(3)));
+        assert_eq!(client.ask("get", json!({ "core": "log", "seq": 0 })).await, "6161");
+    }
+    assert_eq!(other.ask("seek", json!({ "core": "log", "byteOffset": 2 })).await["seq"], 1);
+    assert_eq!(other.ask("has", json!({ "core": "log", "seq": 3 })).await, false);
+
+    let missing = client.call("get", json!({ "core": "log", "seq": 9, "watch": true })).await.unwrap_err();
+    assert_eq!(missing.message, "Block not available from peers");
+    assert_eq!(client.event("wait").await["seq"], 9);
+    let large = "00".repeat(8_388_609);
+    let refused = client.call("append", json!({ "core": "log", "blocks": [large] })).await.unwrap_err();
+    assert_eq!(refused.message, "Individual blocks has be less than 8MB");
+
+    client.ask("closeCore", json!({ "core": "log" })).await;
+    client.close().await;
+    other.close().await;
+    server.stop().await;
+}
+
+/// An npm peer of today writes, and a program of then reads it through our daemon.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_reads_what_an_npm_peer_writes() {
+    let Some(node) = Node::find().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = daemon(folder.path()).await;
+    let writer = node.peer(folder.path().join("writer")).await;
+    let client = over_tcp(&node, &server).await;
+
+    let log = writer.ask("open", json!({ "core": "log", "name": "log" })).await;
+    writer.ask("generate", json!({ "core": "log", "count": 50, "size": 40 })).await;
+    let opened = client.ask("open", json!({ "core": "log", "key": log["key"] })).await;
+    assert_eq!(key(&opened), key(&log));
+    assert_eq!(opened["writable"], false);
+
+    let port = server.peer_address().unwrap().port();
+    writer.ask("connect", json!({ "port": port })).await;
+    let peer = client.event("peer-open").await["peer"].clone();
+    assert_eq!(peer["remotePublicKey"].as_str().map(str::len), Some(64));
+    client.ask("waitLength", json!({ "core": "log", "length": 50 })).await;
+    let block = client.ask("get", json!({ "core": "log", "seq": 49 })).await;
+    assert_eq!(block, hex(pattern::block(49, 40, 0)));
+
+    writer.ask("generate", json!({ "core": "log", "count": 1, "size": 40 })).await;
+    client.ask("waitLength", json!({ "core": "log", "length": 51 })).await;
+    let block = client.ask("get", json!({ "core": "log", "seq": 50 })).await;
+    assert_eq!(block, hex(pattern::block(50, 40, 0)));
+
+    // And the other way: what the program writes, the npm peer reads.
+    let written = client.ask("open", json!({ "core": "mine", "name": "mine" })).await;
+    client.ask("append", json!({ "core": "mine", "blocks": ["68656c6c6f"] })).await;
+    writer.ask("open", json!({ "core": "mine", "key": written["key"] })).await;
+    assert_eq!(writer.ask("get", json!({ "core": "mine", "index": 0 })).await, "68656c6c6f");
+
+    writer.ask("cut", json!({})).await;
+    assert_eq!(client.event("peer-remove").await["peer"], peer);
+    client.close().await;
+    writer.close().await;
+    server.stop().await;
+}
