@@ -156,6 +156,7 @@ impl Replicator {
             Err(error) => {
                 self.stats.refusals += 1;
                 let invalid = error.kind() == ProofErrorKind::Invalid;
+                let other_fork = matches!(error, ProofError::OtherFork { .. });
                 if invalid {
                     peer.invalid_requests = peer.invalid_requests.saturating_add(1);
                     misbehaves = peer.invalid_requests >= MAX_INVALID;
@@ -167,7 +168,13 @@ impl Replicator {
                         Message::Data(Data { request: request.id, proof })
                     }
                     None => {
-                        let reason = if invalid { NoData::INVALID_REQUEST } else { NoData::NOT_AVAILABLE };
+                        // npm `hypercore` 11 leaves a peer alone for good after 32 answers of "not available". A
+                        // cut that meets a full window of requests must not cost us that, so it is not said why.
+                        let reason = match (invalid, other_fork) {
+                            (true, _) => NoData::INVALID_REQUEST,
+                            (false, true) => 0,
+                            (false, false) => NoData::NOT_AVAILABLE,
+                        };
                         Message::NoData(NoData { request: request.id, reason })
                     }
                 }

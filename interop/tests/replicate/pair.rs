@@ -95,12 +95,15 @@ impl Pair {
     /// Ends the connection; returns when both sides have seen it.
     pub(crate) async fn cut(&self) {
         self.dialer().0.cut().await;
-        self.lost().await;
+        tokio::join!(self.writer.disconnected(), self.reader.disconnected());
     }
 
-    /// Waits until both sides have lost the connection.
-    pub(crate) async fn lost(&self) {
-        tokio::join!(self.writer.disconnected(), self.reader.disconnected());
+    /// Connects anew whenever both sides have lost the connection, for ever.
+    pub(crate) async fn stay_connected(&self) {
+        loop {
+            tokio::join!(self.writer.disconnected(), self.reader.disconnected());
+            self.connect().await;
+        }
     }
 
     /// The reader has what the writer has: head, signature, manifest, every block, tree hashes at many lengths. All
