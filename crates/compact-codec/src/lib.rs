@@ -2,7 +2,7 @@
 //!
 //! Everything that Hypercore puts on the wire, hashes or stores is made of these few shapes: variable-length
 //! unsigned integers, fixed 32-byte values, length-prefixed buffers and arrays. [`Reader`] takes them out of a
-//! [`Bytes`] without copying and without ever reading, or reserving memory for, more than is really there;
+//! [`bytes::Bytes`] without copying and without ever reading, or reserving memory for, more than is really there;
 //! [`Writer`] puts them into a growing buffer.
 //!
 //! ```
