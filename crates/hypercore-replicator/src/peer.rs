@@ -1,7 +1,7 @@
 //! What is known of one peer.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hypercore::core::{Core, HaveRange};
 use hypercore::demand::DemandId;
@@ -15,6 +15,10 @@ use crate::remote_bitfield::RemoteBitfield;
 use crate::upload_queue::UploadQueue;
 use crate::wants::{LocalWants, RemoteWants};
 use crate::window::Window;
+
+/// Silence about blocks that are wanted, after which a peer is asked again which it has; it doubles each time.
+const ASK_AGAIN_MIN: Duration = Duration::from_secs(1);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// Names a peer: one channel of one connection. The driver chooses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +42,10 @@ pub(crate) struct Peer {
     pub(crate) remote_wants: RemoteWants,
     /// When it was asked last which blocks it has.
     pub(crate) asked: Option<Instant>,
+    /// How long to wait before it is asked the same again.
+    pub(crate) ask_again_after: Duration,
+    /// It is not known to have a block that is wanted and that lies within its log.
+    pub(crate) is_unknown: bool,
     /// It is asked for nothing and told nothing.
     pub(crate) paused: bool,
     /// A channel that is about to be closed.
@@ -106,6 +114,8 @@ impl Peer {
             local_wants: LocalWants::default(),
             remote_wants: RemoteWants::default(),
             asked: None,
+            ask_again_after: ASK_AGAIN_MIN,
+            is_unknown: false,
             paused: false,
             closing: false,
             checking_conflict: None,
@@ -124,6 +134,24 @@ impl Peer {
             download: None,
             upload: None,
         }
+    }
+
+    /// When it is to be asked again which blocks it has.
+    pub(crate) fn ask_again_at(&self) -> Option<Instant> {
+        let asked =
+            self.asked.filter(|_| self.is_unknown && self.is_active() && !self.local_wants.is_empty())?;
+        Some(asked + self.ask_again_after)
+    }
+
+    /// Forgets that it was asked, as it did not answer.
+    pub(crate) fn ask_again(&mut self) {
+        self.local_wants.forget_all();
+        self.ask_again_after = (self.ask_again_after * 2).min(ASK_AGAIN_MAX);
+    }
+
+    /// What it told does not hold any more for some blocks: ask soon.
+    pub(crate) fn ask_soon(&mut self) {
+        self.ask_again_after = ASK_AGAIN_MIN;
     }
 
     /// It may be asked and told things.

@@ -69,7 +69,8 @@ impl Replicator {
         demand: &Demand,
         now: Instant,
     ) -> Result<(), StorageError> {
-        let Some(peer) = self.peers.get(&id) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
+        peer.is_unknown = false;
         if !peer.is_active() || !peer.synced || !peer.remote.uploading {
             return Ok(());
         }

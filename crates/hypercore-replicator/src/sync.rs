@@ -26,6 +26,11 @@ impl Replicator {
         if (sync.fork, sync.length) != (peer.remote.fork, peer.remote.length) {
             self.reorgs.forgive(sync.fork, id);
         }
+        if sync.fork != peer.remote.fork {
+            // What it told was about another history.
+            peer.local_wants.forget_all();
+            peer.ask_soon();
+        }
         peer.remote = sync;
         if !sync.downloading && !downloading {
             return self.close(id, CloseReason::Idle);
@@ -48,6 +53,9 @@ impl Replicator {
         let end = range.start.saturating_add(range.length);
         if range.drop {
             peer.blocks.clear_range(range.start, end);
+            // JS announces nothing that it takes us to have, be it of a history that is gone: so ask.
+            peer.local_wants.forget_range(range.start, end);
+            peer.ask_soon();
             return;
         }
         peer.blocks.set_range(range.start, end);
@@ -153,6 +161,7 @@ impl Replicator {
         {
             return;
         }
+        peer.is_unknown |= index < peer.remote.length;
         let Some((want, unwant)) = peer.local_wants.add(index) else { return };
         peer.asked = Some(now);
         if let Some(unwant) = unwant {
@@ -191,7 +200,10 @@ fn tell_have(peer: &mut Peer, have: HaveRange, core: &Core) {
             force = true;
         }
     }
-    if length == 0 || !force && !drop && peer.blocks.covers(start, start.saturating_add(length)) {
+    // What a peer on another fork has is not what we have.
+    let has_it =
+        || peer.remote.fork == core.fork() && peer.blocks.covers(start, start.saturating_add(length));
+    if length == 0 || !force && !drop && has_it() {
         return;
     }
     queue_have(peer, HaveRange { start, length, drop });

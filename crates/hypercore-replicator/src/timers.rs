@@ -17,8 +17,10 @@ impl Replicator {
     /// When [`Replicator::handle_timeout`] is to be called, unless something else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         let peers = self.peers.values().filter(|peer| !peer.closing);
-        let peers = peers
-            .flat_map(|peer| [silent_at(peer), peer.checking_conflict.map(|since| since + CONFLICT_TIMEOUT)]);
+        let peers = peers.flat_map(|peer| {
+            let conflict = peer.checking_conflict.map(|since| since + CONFLICT_TIMEOUT);
+            [silent_at(peer), conflict, peer.ask_again_at()]
+        });
         let own = [self.lingers_until, self.swap_at, self.recheck_at];
         peers.chain(own).flatten().min()
     }
@@ -31,8 +33,15 @@ impl Replicator {
             if peer.checking_conflict.is_some_and(|since| since + CONFLICT_TIMEOUT <= now) {
                 let reason = "it did not prove the log that it sent blocks of".to_owned();
                 self.close(id, CloseReason::Misbehaved(reason));
-            } else if silent_at(peer).is_some_and(|at| at <= now) {
+                continue;
+            }
+            let ask_again = peer.ask_again_at().is_some_and(|at| at <= now);
+            if silent_at(peer).is_some_and(|at| at <= now) {
                 self.on_silent(id, core, now);
+            }
+            if ask_again && let Some(peer) = self.peers.get_mut(&id) {
+                peer.ask_again();
+                self.hungry.insert(id);
             }
         }
         if self.swap_at.is_some_and(|at| at <= now) {

@@ -63,6 +63,11 @@ impl Replicator {
 
     fn next_message(&mut self, id: PeerId, core: &mut Core) -> Option<Message> {
         loop {
+            let peer = self.peers.get_mut(&id)?;
+            // What is gone is told before the state that it went with, as JS does.
+            if let Some(have) = peer.have.pop_front_if(|have| have.drop) {
+                return Some(Message::Range(Range { drop: true, start: have.start, length: have.length }));
+            }
             let peer = self.peers.get(&id)?;
             if peer.sync_due && !peer.closing {
                 let state = self.state_for(peer, core);

@@ -48,6 +48,22 @@ impl LocalWants {
         }
     }
 
+    /// The peer is to be asked about everything anew.
+    pub(crate) fn forget_all(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The peer is to be asked anew about the segments that overlap `start..end`.
+    pub(crate) fn forget_range(&mut self, start: u64, end: u64) {
+        let segments = start / SEGMENT..=end.saturating_sub(1).max(start) / SEGMENT;
+        self.asked.retain(|segment| !segments.contains(segment));
+        self.oldest_first.retain(|segment| !segments.contains(segment));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.asked.is_empty()
+    }
+
     /// Whether the peer was asked about a block.
     pub(crate) fn has(&self, index: u64) -> bool {
         self.asked.contains(&(index / SEGMENT))
@@ -147,6 +163,17 @@ mod tests {
         assert_eq!(unwant.start, SEGMENT);
         assert!(!wants.has(SEGMENT));
         assert!(wants.has(1_000 * SEGMENT));
+    }
+
+    #[test]
+    fn segments_of_a_dropped_range_are_asked_for_anew() {
+        let mut wants = LocalWants::default();
+        for segment in 0..4 {
+            wants.add(segment * SEGMENT).unwrap();
+        }
+        wants.forget_range(SEGMENT + 5, 2 * SEGMENT + 1);
+        assert!(wants.has(0) && !wants.has(SEGMENT) && !wants.has(2 * SEGMENT) && wants.has(3 * SEGMENT));
+        assert!(wants.add(SEGMENT).is_some() && wants.add(0).is_none());
     }
 
     #[test]

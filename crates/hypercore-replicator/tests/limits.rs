@@ -265,3 +265,45 @@ fn a_silent_peer_is_not_waited_for_when_another_one_can_help() {
     replicator.handle_timeout(core, demand, *now);
     assert!(asked(reader.transmit(other)));
 }
+
+/// npm `hypercore` announces no block that it takes the other side to have. After a cut that is wrong: the reader
+/// still had blocks of the old history when new ones were appended in their place, and was never told of them. A
+/// download from JS 10 then waited for ever.
+#[test]
+fn a_peer_that_announces_nothing_is_asked_again() {
+    let writer = Side::writer(40);
+    let mut reader = Side::reader(&writer, Options::default());
+    reader.open(PEER);
+    let has_all = Message::Range(Range { drop: false, start: 0, length: 40 });
+    reader.handle(PEER, vec![synchronize(40), has_all]);
+    let upgrade = Some(RequestUpgrade { start: 0, length: 40 });
+    let request = ProofRequest { upgrade, manifest: true, ..ProofRequest::default() };
+    let upgrade = writer.core.prove(&request).unwrap();
+    reader.transmit(PEER);
+    reader.handle(PEER, vec![Message::Data(Data { request: 1, proof: upgrade })]);
+    assert_eq!(reader.core.length(), 40);
+    let gone = Message::Range(Range { drop: true, start: 20, length: 20 });
+    reader.handle(PEER, vec![gone.clone()]);
+    let (_, _reply) = reader.demand.add(Want::Block { index: 30 }, WantOptions::default()).unwrap();
+    reader.changed();
+    let asks = |messages: Vec<Message>| {
+        messages.iter().filter(|message| matches!(message, Message::Want(_))).count()
+    };
+    assert_eq!(asks(reader.transmit(PEER)), 1);
+    reader.handle(PEER, vec![gone]);
+    assert_eq!(asks(reader.transmit(PEER)), 1, "after blocks went, what is there has to be asked anew");
+
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let before = reader.now;
+        reader.now = reader.replicator.next_deadline().unwrap();
+        let Side { core, demand, replicator, now } = &mut reader;
+        replicator.handle_timeout(core, demand, *now);
+        // Whatever it answers, it is not asked more often for that.
+        let answer = Message::Range(Range { drop: false, start: 0, length: 20 });
+        replicator.handle(PEER, vec![answer], core, demand, *now);
+        assert_eq!(asks(reader.transmit(PEER)), 1);
+        times.push((reader.now - before).as_secs());
+    }
+    assert_eq!(times, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+}
