@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 
 /// How long a peer may take for one answer or event: only to end a hanging test, never to measure.
 pub const DEADLINE: Duration = Duration::from_secs(180);
@@ -104,8 +105,8 @@ impl Peer {
         let stderr = child.stderr.take().expect("stderr is piped");
 
         let shared = Arc::new(Shared::default());
-        tokio::spawn(read_stdout(stdout, Arc::clone(&shared)));
-        tokio::spawn(read_stderr(stderr, Arc::clone(&shared)));
+        let complaints = tokio::spawn(read_stderr(stderr, Arc::clone(&shared)));
+        tokio::spawn(read_stdout(stdout, Arc::clone(&shared), complaints));
 
         let peer = Self {
             script: script.to_owned(),
@@ -213,7 +214,7 @@ impl Peer {
     }
 }
 
-async fn read_stdout(stdout: impl AsyncRead + Unpin, shared: Arc<Shared>) {
+async fn read_stdout(stdout: impl AsyncRead + Unpin, shared: Arc<Shared>, complaints: JoinHandle<()>) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let Ok(mut message) = serde_json::from_str::<Value>(&line) else {
@@ -237,6 +238,8 @@ async fn read_stdout(stdout: impl AsyncRead + Unpin, shared: Arc<Shared>) {
             shared.arrived.notify_waiters();
         }
     }
+    // Who is waiting learns of the end together with what the peer had to say about it.
+    let _ = complaints.await;
     let mut state = shared.state();
     state.ended = true;
     state.waiting.clear();
