@@ -1,0 +1,3 @@
+//! Finds and connects the peers that share a topic.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Reliable, congestion-controlled streams over UDP, as npm udx-native speaks them.
+
+#![forbid(unsafe_code)]
