@@ -6,6 +6,7 @@ mod connection;
 mod dht;
 mod options;
 pub mod relay;
+pub mod rpc;
 mod server;
 
 pub use connection::{Connection, ConnectionError, ConnectionParts};

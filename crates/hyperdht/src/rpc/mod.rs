@@ -1,0 +1,33 @@
+//! Requests and replies between the nodes of a DHT, as npm `dht-rpc` 6.27 makes them.
+
+mod error;
+mod handle;
+mod incoming;
+mod message;
+mod options;
+mod outgoing;
+mod peer;
+mod reply;
+mod stats;
+
+pub use error::{RpcError, code};
+pub use handle::{Attached, ForeignDatagram, Rpc, RpcEvent};
+pub use incoming::{REQUESTS_WAITING, Request, Requests};
+pub use message::{Message, ReplyMessage, RequestMessage};
+pub use options::{
+    BootstrapNode, DEFAULT_CONCURRENCY, DEFAULT_DOWN_HINTS_RATE, DEFAULT_MAX_PING_DELAY, DEFAULT_MAX_WINDOW,
+    IncomingLimits, NodeFilter, PingOptions, QueryOptions, ReplyOptions, RequestBody, RequestOptions,
+    RpcOptions,
+};
+pub use outgoing::Query;
+pub use peer::{NodeId, Peer, node_id};
+pub use reply::Reply;
+pub use stats::Stats;
+
+// Until crate udx has its driver.
+/// A UDX instance.
+#[derive(Debug, Clone)]
+pub struct Udx;
+/// A UDX socket.
+#[derive(Debug, Clone)]
+pub struct UdxSocket;
