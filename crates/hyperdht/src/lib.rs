@@ -4,7 +4,9 @@
 
 mod connection;
 mod dht;
+pub mod messages;
 mod options;
+pub mod records;
 pub mod relay;
 pub mod rpc;
 mod server;

@@ -32,8 +32,8 @@ impl Message for Peer {
 pub struct LookupReply {
     /// Peers that announce it: a random choice of 20 when there are more.
     pub peers: Vec<Peer>,
-    /// The latest time, in milliseconds since 1970, that an announcer bumped the topic to; 0 when none did. Nodes
-    /// before 6.21 do not send it.
+    /// The latest time, in milliseconds since 1970, that an announcer bumped the topic to; 0 when none did. Older nodes
+    /// (6.20) do not send it.
     pub bump: u64,
 }
 

@@ -52,7 +52,8 @@ pub use handshake::{Handshake, RelayMode};
 pub use holepunch::{Holepunch, HolepunchPayload};
 pub use mutable::{MutablePut, MutableRecord, decode_seq, encode_seq};
 pub use noise_payload::{
-    HolepunchInfo, NOISE_PAYLOAD_VERSION, NoisePayload, RelayInfo, RelayThroughInfo, SecretStreamInfo, UdxInfo,
+    HolepunchInfo, NOISE_PAYLOAD_VERSION, NoisePayload, RelayInfo, RelayThroughInfo, SecretStreamInfo,
+    UdxInfo,
 };
 pub use plugin::PluginRequest;
 

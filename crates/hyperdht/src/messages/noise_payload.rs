@@ -40,7 +40,7 @@ pub struct NoisePayload {
     pub secret_stream: Option<SecretStreamInfo>,
     /// The third peer through which the sender would have the stream relayed.
     pub relay_through: Option<RelayThroughInfo>,
-    /// Nodes that know the sender (since 6.21; earlier versions ignore them).
+    /// Nodes that know the sender (6.20 does not know of them).
     pub relay_addresses: Option<Vec<SocketAddrV4>>,
 }
 

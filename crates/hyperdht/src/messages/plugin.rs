@@ -7,7 +7,7 @@ use super::{Message, read_if, write_some};
 
 const VALUE: u64 = 1;
 
-/// The value of `PLUGIN` (since 6.30).
+/// The value of `PLUGIN` (6.20 does not know of it).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginRequest {
     /// Name of the plugin.

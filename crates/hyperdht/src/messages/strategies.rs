@@ -53,17 +53,29 @@ pub(crate) fn handshake() -> impl Strategy<Value = Handshake> {
 }
 
 pub(crate) fn holepunch() -> impl Strategy<Value = Holepunch> {
-    (mode(), SAFE, blob(), option::of(v4()))
-        .prop_map(|(mode, id, payload, peer_address)| Holepunch { mode, id, payload, peer_address })
+    (mode(), SAFE, blob(), option::of(v4())).prop_map(|(mode, id, payload, peer_address)| Holepunch {
+        mode,
+        id,
+        payload,
+        peer_address,
+    })
 }
 
 pub(crate) fn holepunch_payload() -> impl Strategy<Value = HolepunchPayload> {
     (
         (SAFE, firewall(), SAFE, any::<bool>(), any::<bool>()),
-        (option::of(vec(v4(), 0..4)), option::of(v4()), option::of(any::<[u8; 32]>()), option::of(any::<[u8; 32]>())),
+        (
+            option::of(vec(v4(), 0..4)),
+            option::of(v4()),
+            option::of(any::<[u8; 32]>()),
+            option::of(any::<[u8; 32]>()),
+        ),
     )
         .prop_map(
-            |((error, firewall, round, connected, punching), (addresses, remote_address, token, remote_token))| {
+            |(
+                (error, firewall, round, connected, punching),
+                (addresses, remote_address, token, remote_token),
+            )| {
                 HolepunchPayload {
                     error,
                     firewall,
@@ -80,10 +92,15 @@ pub(crate) fn holepunch_payload() -> impl Strategy<Value = HolepunchPayload> {
 }
 
 pub(crate) fn noise_payload() -> impl Strategy<Value = NoisePayload> {
-    let relay = (v4(), v4()).prop_map(|(relay_address, peer_address)| RelayInfo { relay_address, peer_address });
+    let relay =
+        (v4(), v4()).prop_map(|(relay_address, peer_address)| RelayInfo { relay_address, peer_address });
     let holepunch = (SAFE, vec(relay, 0..4)).prop_map(|(id, relays)| HolepunchInfo { id, relays });
-    let udx = (SAFE, any::<bool>(), SAFE, SAFE)
-        .prop_map(|(version, reusable_socket, id, seq)| UdxInfo { version, reusable_socket, id, seq });
+    let udx = (SAFE, any::<bool>(), SAFE, SAFE).prop_map(|(version, reusable_socket, id, seq)| UdxInfo {
+        version,
+        reusable_socket,
+        id,
+        seq,
+    });
     let relay_through = (SAFE, any::<[u8; 32]>(), any::<[u8; 32]>())
         .prop_map(|(version, public_key, token)| RelayThroughInfo { version, public_key, token });
     (
@@ -91,7 +108,10 @@ pub(crate) fn noise_payload() -> impl Strategy<Value = NoisePayload> {
         (option::of(udx), option::of(SAFE), option::of(relay_through), option::of(vec(v4(), 0..4))),
     )
         .prop_map(
-            |((error, firewall, holepunch, addresses4, addresses6), (udx, stream, relay_through, relay_addresses))| {
+            |(
+                (error, firewall, holepunch, addresses4, addresses6),
+                (udx, stream, relay_through, relay_addresses),
+            )| {
                 NoisePayload {
                     version: NOISE_PAYLOAD_VERSION,
                     error,
@@ -119,13 +139,16 @@ pub(crate) fn announce() -> impl Strategy<Value = Announce> {
 }
 
 pub(crate) fn mutable_put() -> impl Strategy<Value = MutablePut> {
-    (any::<[u8; 32]>(), SAFE, blob(), signature()).prop_map(|(public_key, seq, value, signature)| MutablePut {
-        public_key,
-        record: MutableRecord { seq, value, signature },
+    (any::<[u8; 32]>(), SAFE, blob(), signature()).prop_map(|(public_key, seq, value, signature)| {
+        MutablePut { public_key, record: MutableRecord { seq, value, signature } }
     })
 }
 
 pub(crate) fn plugin_request() -> impl Strategy<Value = PluginRequest> {
-    (".{0,20}", SAFE, SAFE, option::of(blob()))
-        .prop_map(|(plugin, version, command, value)| PluginRequest { plugin, version, command, value })
+    (".{0,20}", SAFE, SAFE, option::of(blob())).prop_map(|(plugin, version, command, value)| PluginRequest {
+        plugin,
+        version,
+        command,
+        value,
+    })
 }

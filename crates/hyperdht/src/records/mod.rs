@@ -1,0 +1,3 @@
+//! Records that nodes keep for others: who announces what, and mutable and immutable values.
+
+pub mod signing;
