@@ -7,8 +7,13 @@
 
 #![forbid(unsafe_code)]
 
+mod driver;
 pub mod packet;
 pub mod stream;
 
+pub use driver::{
+    Datagram, Firewall, LINGER, SendError, SocketStats, StreamOptions, Udx, UdxError, UdxHandle, UdxSocket,
+    UdxStream,
+};
 pub use packet::Packet;
 pub use stream::{CloseReason, Config, Event, Path, Stats, StreamState, Transmit};

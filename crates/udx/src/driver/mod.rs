@@ -1,0 +1,21 @@
+//! The streams on real sockets: tokio and quinn-udp around the state machines of this crate.
+//!
+//! A [`Udx`] is one instance: it knows its streams by their local ids, and any of its [`UdxSocket`]s hands packets to
+//! them. Every socket has one task, whatever the number of streams on it; it reads in batches (`recvmmsg`, GRO), writes
+//! in batches (GSO) and wakes a reader once per burst. Writers transmit on their own thread when a burst has gathered.
+
+mod address;
+mod error;
+mod inbox;
+mod instance;
+mod outbox;
+mod receive;
+mod socket;
+mod socket_task;
+mod stream;
+
+pub use error::{SendError, UdxError};
+pub use inbox::Datagram;
+pub use instance::{StreamOptions, Udx};
+pub use socket::{SocketStats, UdxSocket};
+pub use stream::{Firewall, LINGER, UdxHandle, UdxStream};

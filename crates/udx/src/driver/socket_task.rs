@@ -1,0 +1,202 @@
+//! The one task of a socket: reads, hands out, sends what waited, keeps the time of its streams.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::address::inward;
+use super::inbox::Datagram;
+use super::receive;
+use super::socket::SocketCore;
+
+/// Batches that one poll reads before other tasks get their turn.
+const MAX_BATCHES: usize = 4;
+
+/// What the task is asked to do by others.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    state: Mutex<Scheduled>,
+}
+
+#[derive(Debug, Default)]
+struct Scheduled {
+    waker: Option<Waker>,
+    woken: bool,
+}
+
+impl Schedule {
+    /// Has the task look at everything again, soon.
+    pub(super) fn wake(&self) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.woken, true) {
+            return;
+        }
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Called by the task before it looks at anything.
+    fn begin(&self, cx: &Context<'_>) {
+        let mut state = self.state();
+        state.woken = false;
+        state.waker = Some(cx.waker().clone());
+    }
+
+    fn state(&self) -> MutexGuard<'_, Scheduled> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct SocketTask {
+    core: Arc<SocketCore>,
+    /// Datagrams of the burst that is being read.
+    datagrams: Vec<Datagram>,
+}
+
+impl SocketTask {
+    pub(super) fn new(core: Arc<SocketCore>) -> Self {
+        Self { core, datagrams: Vec::new() }
+    }
+
+    /// True when there may be more to read at once.
+    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self { core, datagrams } = self;
+        let Some(io) = core.io() else { return false };
+        for _ in 0..MAX_BATCHES {
+            if io.udp.poll_recv_ready(cx).is_pending() {
+                return false;
+            }
+            let read = receive::batch(&io.udp, &io.state, |meta, train| {
+                let stride = meta.stride.clamp(1, train.len().max(1));
+                core.counters.count_received(train.len(), train.len().div_ceil(stride).max(1));
+                let from = inward(meta.addr);
+                if train.is_empty() {
+                    datagrams.push(Datagram { from, payload: Bytes::new() });
+                }
+                for payload in train.chunks(stride) {
+                    datagrams.push(Datagram { from, payload: Bytes::copy_from_slice(payload) });
+                }
+            });
+            core.inbox.extend(datagrams);
+            if let Err(err) = read
+                && err.kind() != std::io::ErrorKind::WouldBlock
+            {
+                // Such as ECONNREFUSED for something sent before; the socket lives on.
+                tracing::trace!(%err, "reading from a UDP socket");
+            }
+        }
+        true
+    }
+
+    /// True when nothing waits, or the task will be woken when the kernel takes more.
+    fn flush(&self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..MAX_BATCHES {
+            if self.core.flush() {
+                return true;
+            }
+            let Some(io) = self.core.io() else { return true };
+            if io.udp.poll_send_ready(cx).is_pending() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Future for SocketTask {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.core.schedule.begin(cx);
+        if this.core.is_done() {
+            // What was sent before the end is given one chance more.
+            this.core.flush();
+            return Poll::Ready(());
+        }
+        let more = this.receive(cx);
+        let flushed = this.flush(cx);
+        if more || !flushed {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for SocketTask {
+    // Also when the runtime ends before the socket does.
+    fn drop(&mut self) {
+        self.core.shut();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Udx, UdxSocket};
+    use super::*;
+
+    fn socket() -> UdxSocket {
+        Udx::new().bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn datagrams_arrive_whole_and_keep_their_borders() {
+        let (a, b) = (socket(), socket());
+        let sizes = [0, 1, 19, 20, 1200, 1200, 9000, 65_507];
+        for (mark, size) in sizes.into_iter().enumerate() {
+            a.send(Bytes::from(vec![mark as u8; size]), b.local_addr()).unwrap();
+        }
+        a.send_ttl(Bytes::from_static(b"near"), b.local_addr(), 1).unwrap();
+        for (mark, size) in sizes.into_iter().enumerate() {
+            let got = b.recv().await.unwrap();
+            assert_eq!(got.from, a.local_addr());
+            assert_eq!(got.payload, vec![mark as u8; size]);
+        }
+        assert_eq!(b.recv().await.unwrap().payload, &b"near"[..]);
+        assert_eq!(b.stats().datagrams_received, 9);
+        assert_eq!(a.stats().datagrams_sent, 9);
+    }
+
+    #[tokio::test]
+    async fn both_families_through_one_socket() {
+        let Ok(both) = Udx::new().bind("[::]:0".parse().unwrap()) else { return };
+        let v4 = socket();
+        let at = format!("127.0.0.1:{}", both.local_addr().port()).parse().unwrap();
+        v4.send(Bytes::from_static(b"ping"), at).unwrap();
+        let got = both.recv().await.unwrap();
+        assert_eq!(got.from, v4.local_addr());
+        both.send_ttl(Bytes::from_static(b"pong"), got.from, 3).unwrap();
+        assert_eq!(v4.recv().await.unwrap(), Datagram { from: at, payload: Bytes::from_static(b"pong") });
+    }
+
+    #[tokio::test]
+    async fn closing_ends_those_who_wait_and_frees_the_port() {
+        let socket = socket();
+        let address = socket.local_addr();
+        let waiting = tokio::spawn({
+            let socket = socket.clone();
+            async move { socket.recv().await }
+        });
+        socket.close();
+        assert_eq!(waiting.await.unwrap(), None);
+        socket.closed().await;
+        assert!(socket.send(Bytes::new(), address).is_err());
+        Udx::new().bind(address).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_last_handle_closes() {
+        let socket = socket();
+        let core = Arc::clone(&socket.core);
+        drop(socket.clone());
+        drop(socket);
+        let mut inbox = std::future::poll_fn(|cx| core.inbox.poll_recv(cx));
+        assert_eq!((&mut inbox).await, None);
+    }
+}
