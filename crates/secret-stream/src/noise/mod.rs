@@ -154,6 +154,11 @@ impl Handshake {
         Ok(payload)
     }
 
+    /// The remote's static public key, as soon as a message of the remote has proven it (or it was given).
+    pub fn remote_public_key(&self) -> Option<[u8; 32]> {
+        self.state.get_remote_static().and_then(|key| key.first_chunk::<32>()).copied()
+    }
+
     /// The keys, once [`Handshake::is_complete`].
     pub fn finish(mut self) -> Result<HandshakeResult, NoiseError> {
         if !self.is_complete() {
