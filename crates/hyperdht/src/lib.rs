@@ -2,12 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod connection;
 mod dht;
+mod handshake;
 pub mod messages;
+mod nat;
 mod options;
 pub mod records;
 pub mod relay;
+mod router;
 pub mod rpc;
 mod server;
 

@@ -238,8 +238,11 @@ mod tests {
 
     #[test]
     fn through_two_relays() {
-        let (value, to) =
-            forwarded(handshake(Some(hello(RelayMode::FromClient)), at(CLIENT), Route::Announced(at(SECOND))));
+        let (value, to) = forwarded(handshake(
+            Some(hello(RelayMode::FromClient)),
+            at(CLIENT),
+            Route::Announced(at(SECOND)),
+        ));
         assert_eq!(to, at(SECOND));
         let (value, to) = forwarded(handshake(Some(value), at(RELAY), Route::Announced(at(SERVER))));
         assert_eq!(to, at(SERVER));
@@ -251,7 +254,9 @@ mod tests {
     fn a_client_that_asks_the_wrong_node_is_helped() {
         let step = handshake(Some(hello(RelayMode::FromClient)), at(CLIENT), Route::Unknown);
         assert_eq!(step, Step::HelpRouting);
-        for mode in [RelayMode::FromRelay, RelayMode::FromSecondRelay, RelayMode::FromServer, RelayMode::Reply] {
+        for mode in
+            [RelayMode::FromRelay, RelayMode::FromSecondRelay, RelayMode::FromServer, RelayMode::Reply]
+        {
             assert_eq!(handshake(Some(hello(mode)), at(CLIENT), Route::Unknown), Step::Ignore);
         }
     }

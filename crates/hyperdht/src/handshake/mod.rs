@@ -1,6 +1,8 @@
 //! What client and server prove and tell each other before there is a connection: a Noise handshake whose messages
 //! other nodes forward, and sealed notes about hole punching.
 
+#[cfg(test)]
+mod known_answers;
 mod noise;
 mod seal;
 

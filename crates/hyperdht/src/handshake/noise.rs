@@ -88,7 +88,8 @@ mod tests {
         let (alice, bob) = (KeyPair::generate(), KeyPair::generate());
         let mut client = PeerHandshake::client(&alice, bob.public).unwrap();
         let mut server = PeerHandshake::server(&bob).unwrap();
-        let hello = NoisePayload { addresses4: vec!["1.2.3.4:5".parse().unwrap()], ..NoisePayload::default() };
+        let hello =
+            NoisePayload { addresses4: vec!["1.2.3.4:5".parse().unwrap()], ..NoisePayload::default() };
         let first = client.send(&hello).unwrap();
         assert_eq!(server.receive(&first).unwrap(), hello);
         assert_eq!(server.remote_public_key(), Some(alice.public));

@@ -91,7 +91,8 @@ impl NatSamples {
             Firewall::Unknown => self.public = None,
             Firewall::Open => {}
             Firewall::Random => {
-                self.public = Some(self.hosts.iter().take(1).map(|(ip, _)| SocketAddr::new(*ip, 0)).collect());
+                self.public =
+                    Some(self.hosts.iter().take(1).map(|(ip, _)| SocketAddr::new(*ip, 0)).collect());
             }
             Firewall::Consistent => {
                 let mut public = Vec::new();

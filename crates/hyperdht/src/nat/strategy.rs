@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::messages::Firewall;
 use crate::addresses::MAX_ADDRESSES;
+use crate::messages::Firewall;
 
 /// An address the remote says it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Servers: reachable by their public key from everywhere in the DHT.
 
+mod table;
+
 use std::net::SocketAddr;
 
 use secret_stream::KeyPair;

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-
 use crate::handshake::digest;
 
 /// Handshakes that wait for a connection, of all clients together.
