@@ -29,6 +29,9 @@ pub enum UdxError {
     /// Socket and stream, or two streams, are of different instances.
     #[error("stream {0} and the other side of this call belong to different instances of Udx")]
     OtherInstance(u32),
+    /// The system has no random number for the id.
+    #[error("no random id for a stream: the system has no randomness; name an id")]
+    NoRandomness,
     /// A stream relays to one other stream once and for all.
     #[error("stream {0} is relayed already")]
     AlreadyRelayed(u32),

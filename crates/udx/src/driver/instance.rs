@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::core::StreamCore;
 use super::error::UdxError;
 use super::socket::UdxSocket;
-use super::stream::{StreamCore, UdxStream};
+use super::stream::UdxStream;
 use crate::stream::Config;
 
 /// One instance of UDX. Clones are handles of the same instance; sockets and streams keep it alive.
@@ -51,7 +53,50 @@ impl Udx {
     }
 }
 
+/// What sockets and streams of an instance share.
 #[derive(Debug, Default)]
 pub(super) struct Instance {
-    pub(super) streams: Mutex<HashMap<u32, Arc<StreamCore>>>,
+    streams: Mutex<HashMap<u32, Arc<StreamCore>>>,
+    sockets: AtomicU64,
+}
+
+impl Instance {
+    /// The stream that packets of this id are for.
+    pub(super) fn find(&self, local_id: u32) -> Option<Arc<StreamCore>> {
+        self.streams().get(&local_id).cloned()
+    }
+
+    pub(super) fn next_socket(&self) -> u64 {
+        self.sockets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn add(self: &Arc<Self>, options: StreamOptions) -> Result<Arc<StreamCore>, UdxError> {
+        let mut streams = self.streams();
+        let local_id = match options.local_id {
+            Some(id) if streams.contains_key(&id) => return Err(UdxError::IdInUse(id)),
+            Some(id) => id,
+            None => loop {
+                // Random, so that a guess from outside seldom finds one.
+                let id = getrandom::u32().map_err(|_| UdxError::NoRandomness)?;
+                if !streams.contains_key(&id) {
+                    break id;
+                }
+            },
+        };
+        let core = Arc::new(StreamCore::new(local_id, self, options.config));
+        streams.insert(local_id, Arc::clone(&core));
+        Ok(core)
+    }
+
+    /// The id is free again.
+    pub(super) fn forget(&self, stream: &Arc<StreamCore>) {
+        let mut streams = self.streams();
+        if streams.get(&stream.local_id).is_some_and(|known| Arc::ptr_eq(known, stream)) {
+            streams.remove(&stream.local_id);
+        }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, HashMap<u32, Arc<StreamCore>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

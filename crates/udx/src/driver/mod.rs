@@ -5,17 +5,23 @@
 //! in batches (GSO) and wakes a reader once per burst. Writers transmit on their own thread when a burst has gathered.
 
 mod address;
+mod core;
+mod dispatch;
 mod error;
+mod handle;
 mod inbox;
 mod instance;
 mod outbox;
 mod receive;
+mod schedule;
 mod socket;
 mod socket_task;
 mod stream;
 
+pub use core::LINGER;
 pub use error::{SendError, UdxError};
+pub use handle::UdxHandle;
 pub use inbox::Datagram;
 pub use instance::{StreamOptions, Udx};
 pub use socket::{SocketStats, UdxSocket};
-pub use stream::{Firewall, LINGER, UdxHandle, UdxStream};
+pub use stream::{Firewall, UdxStream};

@@ -19,7 +19,8 @@ use super::error::SendError;
 use super::inbox::{Datagram, Inbox};
 use super::instance::Instance;
 use super::outbox::{Outbox, Outgoing};
-use super::socket_task::{Schedule, SocketTask};
+use super::schedule::Schedule;
+use super::socket_task::SocketTask;
 
 /// The time to live of ordinary datagrams, as libudx sets it (`UDX_DEFAULT_TTL`).
 const DEFAULT_TTL: u8 = 64;
@@ -76,6 +77,7 @@ impl UdxSocket {
         io.set_ttl(DEFAULT_TTL);
 
         let core = Arc::new(SocketCore {
+            id: instance.next_socket(),
             instance: Arc::clone(instance),
             local_addr: io.udp.local_addr()?,
             io: RwLock::new(Some(Arc::new(io))),
@@ -210,6 +212,8 @@ impl fmt::Debug for UdxSocket {
 /// What handles, streams and the task of a socket share.
 #[derive(Debug)]
 pub(super) struct SocketCore {
+    /// Tells the sockets of an instance apart.
+    pub(super) id: u64,
     pub(super) instance: Arc<Instance>,
     pub(super) local_addr: SocketAddr,
     /// `None` once the socket is closed.
@@ -268,6 +272,14 @@ impl SocketCore {
         *self.outbox() = Outbox::default();
         self.inbox.close();
         self.closed.notify_waiters();
+        for stream in self.schedule.close() {
+            stream.cut();
+        }
+    }
+
+    /// Packets of one size that the kernel takes in one call.
+    pub(super) fn max_segments(&self) -> usize {
+        self.io().map_or(1, |io| io.state.max_gso_segments())
     }
 
     fn send_datagram(&self, payload: Bytes, to: SocketAddr, ttl: Option<u8>) -> Result<(), SendError> {

@@ -2,88 +2,46 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use bytes::Bytes;
+use tokio::time::Sleep;
 
-use super::address::inward;
-use super::inbox::Datagram;
+use super::core::StreamCore;
+use super::dispatch::Dispatch;
 use super::receive;
 use super::socket::SocketCore;
 
 /// Batches that one poll reads before other tasks get their turn.
 const MAX_BATCHES: usize = 4;
 
-/// What the task is asked to do by others.
-#[derive(Debug, Default)]
-pub(super) struct Schedule {
-    state: Mutex<Scheduled>,
-}
-
-#[derive(Debug, Default)]
-struct Scheduled {
-    waker: Option<Waker>,
-    woken: bool,
-}
-
-impl Schedule {
-    /// Has the task look at everything again, soon.
-    pub(super) fn wake(&self) {
-        let mut state = self.state();
-        if std::mem::replace(&mut state.woken, true) {
-            return;
-        }
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Called by the task before it looks at anything.
-    fn begin(&self, cx: &Context<'_>) {
-        let mut state = self.state();
-        state.woken = false;
-        state.waker = Some(cx.waker().clone());
-    }
-
-    fn state(&self) -> MutexGuard<'_, Scheduled> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 pub(super) struct SocketTask {
     core: Arc<SocketCore>,
-    /// Datagrams of the burst that is being read.
-    datagrams: Vec<Datagram>,
+    dispatch: Dispatch,
+    /// Streams that get a turn in this poll.
+    due: Vec<(Arc<StreamCore>, bool)>,
+    sleep: Pin<Box<Sleep>>,
 }
 
 impl SocketTask {
     pub(super) fn new(core: Arc<SocketCore>) -> Self {
-        Self { core, datagrams: Vec::new() }
+        let sleep = Box::pin(tokio::time::sleep_until(tokio::time::Instant::now()));
+        Self { core, dispatch: Dispatch::default(), due: Vec::new(), sleep }
     }
 
     /// True when there may be more to read at once.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { core, datagrams } = self;
+        let Self { core, dispatch, .. } = self;
         let Some(io) = core.io() else { return false };
         for _ in 0..MAX_BATCHES {
             if io.udp.poll_recv_ready(cx).is_pending() {
                 return false;
             }
-            let read = receive::batch(&io.udp, &io.state, |meta, train| {
-                let stride = meta.stride.clamp(1, train.len().max(1));
-                core.counters.count_received(train.len(), train.len().div_ceil(stride).max(1));
-                let from = inward(meta.addr);
-                if train.is_empty() {
-                    datagrams.push(Datagram { from, payload: Bytes::new() });
-                }
-                for payload in train.chunks(stride) {
-                    datagrams.push(Datagram { from, payload: Bytes::copy_from_slice(payload) });
-                }
-            });
-            core.inbox.extend(datagrams);
+            let now = Instant::now();
+            let read =
+                receive::batch(&io.udp, &io.state, |meta, train| dispatch.train(core, meta, train, now));
+            dispatch.finish(core);
             if let Err(err) = read
                 && err.kind() != std::io::ErrorKind::WouldBlock
             {
@@ -98,6 +56,7 @@ impl SocketTask {
     fn flush(&self, cx: &mut Context<'_>) -> bool {
         for _ in 0..MAX_BATCHES {
             if self.core.flush() {
+                self.core.schedule.unblock();
                 return true;
             }
             let Some(io) = self.core.io() else { return true };
@@ -106,6 +65,17 @@ impl SocketTask {
             }
         }
         false
+    }
+
+    fn turns(&mut self) {
+        let now = Instant::now();
+        self.core.schedule.take(now, &mut self.due);
+        for (stream, timer) in self.due.drain(..) {
+            stream.turn_scheduled(now, timer);
+        }
+        if self.due.capacity() > 1024 {
+            self.due = Vec::new();
+        }
     }
 }
 
@@ -122,7 +92,20 @@ impl Future for SocketTask {
         }
         let more = this.receive(cx);
         let flushed = this.flush(cx);
-        if more || !flushed {
+        this.turns();
+        let mut again = more || !flushed;
+        match this.core.schedule.end() {
+            Err(()) => again = true,
+            Ok(None) => {}
+            Ok(Some(deadline)) => {
+                let deadline = tokio::time::Instant::from_std(deadline);
+                if this.sleep.deadline() != deadline {
+                    this.sleep.as_mut().reset(deadline);
+                }
+                again |= this.sleep.as_mut().poll(cx).is_ready();
+            }
+        }
+        if again {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -138,7 +121,9 @@ impl Drop for SocketTask {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Udx, UdxSocket};
+    use bytes::Bytes;
+
+    use super::super::{Datagram, Udx, UdxSocket};
     use super::*;
 
     fn socket() -> UdxSocket {

@@ -1,0 +1,134 @@
+//! From trains of datagrams to streams, relays and the user of the socket.
+//!
+//! What libudx's `process_packet` does per packet happens here per run of packets for one stream: one look-up, one lock,
+//! one copy out of the receive buffer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use quinn_udp::RecvMeta;
+
+use super::address::inward;
+use super::core::{MAX_TRAIN, StreamCore};
+use super::inbox::Datagram;
+use super::socket::SocketCore;
+use super::stream::Firewall;
+use crate::packet::{self, MESSAGE, Packet};
+
+/// What a burst brought, until everybody concerned is told.
+#[derive(Default)]
+pub(super) struct Dispatch {
+    touched: Vec<Arc<StreamCore>>,
+    datagrams: Vec<Datagram>,
+}
+
+impl Dispatch {
+    /// Takes datagrams that came from one address in one buffer.
+    pub(super) fn train(
+        &mut self,
+        socket: &Arc<SocketCore>,
+        meta: &RecvMeta,
+        train: &mut [u8],
+        now: Instant,
+    ) {
+        let stride = meta.stride.clamp(1, train.len().max(1));
+        let from = inward(meta.addr);
+        socket.counters.count_received(train.len(), train.len().div_ceil(stride).max(1));
+        if train.is_empty() {
+            self.datagrams.push(Datagram { from, payload: Bytes::new() });
+        }
+        let mut rest = train;
+        while !rest.is_empty() {
+            let id = packet::stream_id(rest.get(..stride).unwrap_or(rest));
+            let same = rest.chunks(stride).take_while(|datagram| packet::stream_id(datagram) == id).count();
+            let (run, others) = rest.split_at_mut((same * stride).min(rest.len()));
+            rest = others;
+            match id.and_then(|id| socket.instance.find(id)) {
+                Some(stream) => self.run(socket, &stream, from, run, stride, now),
+                None => self.foreign(from, run, stride),
+            }
+        }
+    }
+
+    /// Tells everybody concerned; once per burst.
+    pub(super) fn finish(&mut self, socket: &SocketCore) {
+        socket.inbox.extend(&mut self.datagrams);
+        if self.touched.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for stream in self.touched.drain(..) {
+            stream.turn(now);
+        }
+    }
+
+    /// As libudx: also what looks like a packet, but is for no stream that we know, goes to the user.
+    fn foreign(&mut self, from: SocketAddr, run: &[u8], stride: usize) {
+        let datagrams = run.chunks(stride);
+        self.datagrams
+            .extend(datagrams.map(|payload| Datagram { from, payload: Bytes::copy_from_slice(payload) }));
+    }
+
+    fn run(
+        &mut self,
+        socket: &Arc<SocketCore>,
+        stream: &Arc<StreamCore>,
+        from: SocketAddr,
+        run: &mut [u8],
+        stride: usize,
+        now: Instant,
+    ) {
+        if !stream.lock().is_on(socket) && stream.ask_firewall(socket, from) == Firewall::Refuse {
+            return;
+        }
+        let mut inner = stream.lock();
+        if let Some(target) = inner.relay_to.clone() {
+            drop(inner);
+            self.relay(stream, &target, run, stride, now);
+            return;
+        }
+        let datagrams = Bytes::copy_from_slice(run);
+        for start in (0..datagrams.len()).step_by(stride) {
+            let end = (start + stride).min(datagrams.len());
+            let Some(packet) = Packet::decode(datagrams.slice(start..end)) else { continue };
+            inner.messaged |= packet.header.is(MESSAGE);
+            inner.state.receive(packet, now);
+        }
+        if !std::mem::replace(&mut inner.touched, true) {
+            self.touched.push(Arc::clone(stream));
+        }
+    }
+
+    /// Passes packets on to the remote of `target`, whose id is written over ours.
+    fn relay(
+        &mut self,
+        stream: &Arc<StreamCore>,
+        target: &Arc<StreamCore>,
+        run: &mut [u8],
+        stride: usize,
+        now: Instant,
+    ) {
+        let path = target.relay_path();
+        let mut inner = stream.lock();
+        for datagram in run.chunks_mut(stride) {
+            if let Some(packet) = Packet::decode(Bytes::copy_from_slice(datagram)) {
+                inner.state.relay(&packet, now);
+            }
+            if let Some((_, remote_id, _)) = path {
+                packet::readdress(datagram, remote_id);
+            }
+        }
+        if !std::mem::replace(&mut inner.touched, true) {
+            self.touched.push(Arc::clone(stream));
+        }
+        drop(inner);
+        let Some((socket, _, to)) = path else { return };
+        // A train that came in goes out as one, if the kernel takes it.
+        let train = stride * socket.max_segments().min(MAX_TRAIN / stride).max(1);
+        for train in run.chunks(train) {
+            socket.send_packets(train, (stride < train.len()).then_some(stride), to);
+        }
+    }
+}
