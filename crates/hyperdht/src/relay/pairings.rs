@@ -187,8 +187,12 @@ impl Pairings {
 
     /// Forgets tokens that waited for too long.
     pub(crate) fn expire(&mut self, now: Instant) {
-        let due: Vec<_> =
-            self.waiting.iter().filter(|(_, waiting)| waiting.until <= now).map(|(token, _)| *token).collect();
+        let due: Vec<_> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.until <= now)
+            .map(|(token, _)| *token)
+            .collect();
         for token in due {
             self.forget_waiting(&token);
         }
@@ -230,8 +234,13 @@ mod tests {
         assert_eq!(relay.pair(a, ask(true, 1, 10), now), Paired::Waiting);
         assert_eq!(relay.pair(a, ask(true, 1, 11), now), Paired::Ignored);
         assert_eq!(relay.pair(b, ask(true, 1, 12), now), Paired::Ignored);
-        let Paired::Join { link, initiator, responder } = relay.pair(b, ask(false, 1, 20), now) else { panic!() };
-        assert_eq!((initiator.session, initiator.stream, responder.session, responder.stream), (a, 10, b, 20));
+        let Paired::Join { link, initiator, responder } = relay.pair(b, ask(false, 1, 20), now) else {
+            panic!()
+        };
+        assert_eq!(
+            (initiator.session, initiator.stream, responder.session, responder.stream),
+            (a, 10, b, 20)
+        );
         assert_eq!(relay.counts(), (2, 0, 1));
         assert_eq!(relay.pair(a, ask(true, 1, 10), now), Paired::Ignored);
         assert_eq!(relay.close_session(a), [link]);
