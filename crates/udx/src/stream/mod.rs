@@ -1,155 +1,41 @@
 //! One stream: a state machine without I/O.
 
-use std::net::SocketAddr;
+mod ack;
+mod mtu;
+mod recv_buffer;
+mod send_buffer;
+mod sent;
+mod timers;
+mod transmit;
+mod types;
+
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::packet::Packet;
+use crate::congestion::bbr::Bbr;
+use crate::congestion::pacer::Pacer;
+use crate::congestion::rate::{Burst, Delivery};
+use crate::congestion::rtt::Rtt;
+use crate::packet::{DATA, DESTROY, END, HEADER_SIZE, HEARTBEAT, MESSAGE, Packet};
+use crate::seq;
 
-/// What a stream is made with.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// How many received bytes the stream holds until they are read, and the window that the remote is told while it
-    /// holds none. libudx: 4 MiB.
-    pub receive_window: u32,
-    /// How many bytes beyond the send window may be queued before [`StreamState::writable`] says no. libudx: 256 KiB.
-    pub high_watermark: usize,
-    /// Probe the remote after so much silence, to keep NAT mappings open. Off by default.
-    pub keep_alive: Option<Duration>,
-    /// Largest IP packet that MTU discovery tries. libudx: 1,500.
-    pub max_mtu: u16,
-    /// Sequence number of the first packet sent (udx-native's `opts.seq`); the remote must expect it. 0.
-    pub first_seq: u32,
-    /// Sequence number of the first packet received (udx-native's `opts.ack`). 0.
-    pub first_ack: u32,
-}
+use self::ack::{Rack, Recovery};
+use self::mtu::MtuSearch;
+use self::recv_buffer::{Inserted, RecvBuffer};
+use self::send_buffer::SendBuffer;
+use self::sent::Outstanding;
+use self::timers::{Clock, Timers};
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            receive_window: 4 << 20,
-            high_watermark: 256 << 10,
-            keep_alive: None,
-            max_mtu: 1500,
-            first_seq: 0,
-            first_ack: 0,
-        }
-    }
-}
+pub use self::types::{CloseReason, Config, Event, MessageError, Path, Stats, Transmit};
 
-/// Where packets of a stream go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Path {
-    /// The stream's id at the remote.
-    pub remote_id: u32,
-    /// Address of the remote.
-    pub remote: SocketAddr,
-    /// The socket to send from: a number that means something to the driver only.
-    pub socket: u64,
-    /// MTU of the first link, where the system tells it: discovery goes no further.
-    pub link_mtu: Option<u16>,
-}
-
-/// What [`StreamState::poll_transmit`] wrote: one datagram, or several of `segment_size` of which only the last may be
-/// shorter (what UDP segmentation offload takes in one call).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// Where to.
-    pub path: Path,
-    /// Bytes written to the buffer.
-    pub size: usize,
-    /// Size of each datagram; equal to `size` if there is one.
-    pub segment_size: usize,
-}
-
-/// What happened on a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Everything written, and the end, has reached the remote.
-    Finished,
-    /// Everything sent over the path before the last change has reached the remote: the old one may go.
-    RemoteChanged,
-    /// Packets up to this size (IP header included) get through.
-    MtuChanged(u16),
-    /// Nothing more comes or goes. What arrived in order before may still be read.
-    Closed(CloseReason),
-}
-
-/// Why a stream closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// Both sides ended and all of it arrived.
-    Ended,
-    /// [`StreamState::destroy`] was called.
-    Destroyed,
-    /// The remote destroyed the stream.
-    Reset,
-    /// The remote acknowledged nothing for too long.
-    TimedOut,
-}
-
-/// Figures of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Stats {
-    /// Smoothed round trip time; zero before the first sample.
-    pub rtt: Duration,
-    /// Least round trip time of late.
-    pub min_rtt: Duration,
-    /// Congestion window, in packets.
-    pub congestion_window: u32,
-    /// Bytes under way, headers included.
-    pub in_flight: usize,
-    /// Packets under way.
-    pub packets_in_flight: u32,
-    /// Largest IP packet in use.
-    pub mtu: u16,
-    /// Estimated bandwidth of the path, in payload bytes per second.
-    pub bandwidth: u64,
-    /// Bytes per second that pacing lets go.
-    pub pacing_rate: u64,
-    /// The window that the remote advertised last.
-    pub remote_window: u32,
-    /// UDP payload bytes sent.
-    pub bytes_sent: u64,
-    /// UDP payload bytes received.
-    pub bytes_received: u64,
-    /// Packets sent.
-    pub packets_sent: u64,
-    /// Packets received.
-    pub packets_received: u64,
-    /// Packets sent again.
-    pub retransmits: u64,
-    /// Times that fast recovery began.
-    pub fast_recoveries: u64,
-    /// Retransmission timeouts.
-    pub timeouts: u64,
-    /// Tail loss probes sent.
-    pub loss_probes: u64,
-    /// Zero-window probes sent.
-    pub window_probes: u64,
-    /// Messages and packets of the remote that were dropped because a buffer was full.
-    pub dropped: u64,
-}
-
-/// Why a message was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    /// Larger than a packet.
-    #[error("the message has {length} bytes, a packet takes {limit}: split it or write it to the stream")]
-    TooLarge {
-        /// Length of the message.
-        length: usize,
-        /// See [`StreamState::max_message_size`].
-        limit: usize,
-    },
-    /// Too many wait to be sent.
-    #[error("too many messages wait to be sent: send again later, or drop it")]
-    Full,
-    /// The stream is not connected, or closed.
-    #[error("the stream is not connected")]
-    NotConnected,
-}
+/// How many messages wait to be sent, and how many to be taken by the application.
+pub const MAX_QUEUED_MESSAGES: usize = 256;
+/// The window that the remote is taken to have before it told (libudx `UDX_DEFAULT_RWND_MAX`).
+const INITIAL_REMOTE_WINDOW: u32 = 4 << 20;
+/// Answers to packets for a destroyed stream.
+const MAX_DESTROYS: u32 = 8;
 
 /// One UDX stream.
 ///
@@ -157,17 +43,113 @@ pub enum MessageError {
 /// [`handle_timeout`](Self::handle_timeout) if the deadline has passed, let the application read and write, then call
 /// [`poll_transmit`](Self::poll_transmit) until it returns `None`, take the events, and sleep until
 /// [`next_deadline`](Self::next_deadline) or until something arrives. A burst of received packets is acknowledged once.
+///
+/// What a remote can make a stream hold is bounded: by twice the receive window of bytes in order, a quarter more than
+/// the window in at most 16,384 packets that wait for a gap to close, and [`MAX_QUEUED_MESSAGES`] messages.
 #[derive(Debug)]
 pub struct StreamState {
     local_id: u32,
+    config: Config,
+    clock: Clock,
+    timers: Timers,
+    events: VecDeque<Event>,
+    stats: Stats,
+
+    path: Option<Path>,
+    /// The path before the last change, as long as packets sent over it are outstanding; the number of changes; and the
+    /// sequence number up to which the old one was used.
+    previous: Option<Path>,
+    path_changes: u32,
+    changing: Option<u64>,
+
+    closed: Option<CloseReason>,
+    relayed: bool,
+    /// Highest number seen of a relayed stream's packets.
+    relayed_seq: u64,
+
+    send: SendBuffer,
+    sent: Outstanding,
+    finishing: bool,
+    end_sent: bool,
+    finished: bool,
+    /// What the remote advertised last, and the numbers of the packet that said so.
+    remote_window: u32,
+    window_seq: u64,
+    window_ack: u64,
+
+    rtt: Rtt,
+    delivery: Delivery,
+    burst: Burst,
+    /// Acknowledgements have come in that congestion control and loss detection have not seen yet.
+    unsettled: bool,
+    /// The cumulative acknowledgement has moved in this burst.
+    advanced: bool,
+    rack: Rack,
+    recovery: Recovery,
+    congestion: Bbr,
+    pacer: Pacer,
+    mtu: MtuSearch,
+    probe_tail: bool,
+
+    recv: RecvBuffer,
+    ack_needed: bool,
+    /// The window that the remote was told last.
+    advertised: u32,
+    messages_in: VecDeque<Bytes>,
+    messages_out: VecDeque<Bytes>,
+    heartbeat_needed: bool,
+    destroy_needed: bool,
+    destroys: u32,
 }
 
-#[expect(unused_variables, reason = "signatures first")]
 impl StreamState {
     /// A stream that is not connected yet. It takes packets all the same (the driver's firewall decides about them) and
     /// acknowledges them when it is connected.
     pub fn new(local_id: u32, config: Config, now: Instant) -> Self {
-        unimplemented!()
+        let (first_seq, first_ack) = (seq::first(config.first_seq), seq::first(config.first_ack));
+        let mtu = MtuSearch::new(config.max_mtu);
+        Self {
+            local_id,
+            clock: Clock::new(now),
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+            path: None,
+            previous: None,
+            path_changes: 0,
+            changing: None,
+            closed: None,
+            relayed: false,
+            relayed_seq: first_seq,
+            send: SendBuffer::default(),
+            sent: Outstanding::new(first_seq),
+            finishing: false,
+            end_sent: false,
+            finished: false,
+            remote_window: INITIAL_REMOTE_WINDOW,
+            window_seq: first_ack,
+            window_ack: first_seq,
+            rtt: Rtt::new(),
+            delivery: Delivery::default(),
+            burst: Burst::default(),
+            unsettled: false,
+            advanced: false,
+            rack: Rack::new(first_seq),
+            recovery: Recovery::Open,
+            congestion: Bbr::new(0, u64::from(mtu.mtu()), local_id),
+            pacer: Pacer::new(),
+            mtu,
+            probe_tail: false,
+            recv: RecvBuffer::new(first_ack, config.receive_window),
+            ack_needed: false,
+            advertised: config.receive_window,
+            messages_in: VecDeque::new(),
+            messages_out: VecDeque::new(),
+            heartbeat_needed: false,
+            destroy_needed: false,
+            destroys: 0,
+            config,
+        }
     }
 
     /// The id that the remote sends to.
@@ -177,114 +159,209 @@ impl StreamState {
 
     /// Where packets go. `None` before [`connect`](Self::connect).
     pub fn path(&self) -> Option<&Path> {
-        unimplemented!()
+        self.path.as_ref()
     }
 
     /// Says where the remote is. Nothing is sent for it: UDX has no handshake. `false` (and nothing happens) if the
     /// stream is connected or closed.
     pub fn connect(&mut self, path: Path, now: Instant) -> bool {
-        unimplemented!()
+        self.clock.advance(now);
+        if self.path.is_some() || self.closed.is_some() {
+            return false;
+        }
+        self.path = Some(path);
+        self.mtu = self.search_mtu(&path);
+        self.timers.keep_alive = self.keep_alive_at();
+        true
     }
 
     /// Continues the stream over another path. Packets under way are repeated over the old one;
     /// [`Event::RemoteChanged`] tells when all of them have arrived. `false` if the stream is not connected or closed.
     pub fn change_remote(&mut self, path: Path, now: Instant) -> bool {
-        unimplemented!()
+        self.clock.advance(now);
+        self.settle();
+        let Some(before) = self.path else { return false };
+        if self.closed.is_some() {
+            return false;
+        }
+        self.path = Some(path);
+        self.path_changes = self.path_changes.wrapping_add(1);
+        self.mtu = self.search_mtu(&path);
+        // What was learned about the old path says nothing about the new one.
+        self.rtt = Rtt::new();
+        self.congestion = Bbr::new(self.clock.now(), self.packet_size(), self.local_id);
+        self.pacer = Pacer::new();
+        if self.sent.is_empty() {
+            self.events.push_back(Event::RemoteChanged);
+        } else {
+            self.previous = Some(before);
+            self.changing = Some(self.sent.next());
+        }
+        true
+    }
+
+    fn search_mtu(&self, path: &Path) -> MtuSearch {
+        MtuSearch::new(path.link_mtu.unwrap_or(u16::MAX).min(self.config.max_mtu))
     }
 
     /// Whether [`connect`](Self::connect) was called (also true once closed).
     pub fn is_connected(&self) -> bool {
-        unimplemented!()
+        self.path.is_some()
     }
 
     /// Takes a packet for this stream. Nothing is answered before [`poll_transmit`](Self::poll_transmit).
     pub fn receive(&mut self, packet: Packet, now: Instant) {
-        unimplemented!()
+        self.clock.advance(now);
+        let header = packet.header;
+        self.stats.packets_received += 1;
+        self.stats.bytes_received += (HEADER_SIZE
+            + usize::from(header.data_offset)
+            + packet.payload.as_ref().map_or(0, Bytes::len)) as u64;
+        if self.closed.is_some() {
+            self.answer_when_closed(&packet);
+            return;
+        }
+        // libudx looks no further into a heartbeat.
+        if header.is(HEARTBEAT) {
+            self.ack_needed = true;
+            return;
+        }
+        let Some(payload) = packet.payload.clone() else { return };
+        let number = seq::widen(header.seq, self.recv.next());
+        if number >= self.recv.next() {
+            if header.is(DESTROY) {
+                self.close(CloseReason::Reset);
+                return;
+            }
+            if header.is(DATA | END) {
+                let payload = if header.is(DATA) { payload.clone() } else { Bytes::new() };
+                if self.recv.insert(number, payload, header.is(END)) == Inserted::Dropped {
+                    self.stats.dropped += 1;
+                }
+            }
+        }
+        if header.is(MESSAGE) {
+            if self.messages_in.len() < MAX_QUEUED_MESSAGES {
+                self.messages_in.push_back(payload);
+            } else {
+                self.stats.dropped += 1;
+            }
+        }
+        self.ack_needed |= header.is(DATA | END);
+        self.take_acknowledgement(&packet, number);
+        self.close_if_ended();
     }
 
     /// How many bytes may be written at the moment; more is taken, too, but ask first to keep the queue bounded. Zero
     /// after [`finish`](Self::finish) and once closed.
     pub fn writable(&self) -> usize {
-        unimplemented!()
+        if self.finishing || self.closed.is_some() {
+            return 0;
+        }
+        let window = self.congestion.window().min(u64::from(self.remote_window));
+        let limit = self.config.high_watermark.saturating_add(usize::try_from(window).unwrap_or(usize::MAX));
+        limit.saturating_sub(self.send.len())
     }
 
     /// Appends bytes to the stream. They may be written before the stream is connected. `false` if the stream is
     /// finished or closed.
     pub fn write(&mut self, data: Bytes) -> bool {
-        unimplemented!()
+        if self.finishing || self.closed.is_some() {
+            return false;
+        }
+        self.send.push(data);
+        true
     }
 
     /// Bytes written and not yet acknowledged.
     pub fn unacknowledged(&self) -> usize {
-        unimplemented!()
+        self.send.len()
     }
 
     /// Ends our half: the remote reads the end after everything written. [`Event::Finished`] tells that it did.
     pub fn finish(&mut self) {
-        unimplemented!()
+        self.finishing = true;
     }
 
     /// The next bytes in order: a slice of the datagram that brought them.
     pub fn read(&mut self) -> Option<Bytes> {
-        unimplemented!()
+        self.recv.read()
     }
 
     /// Whether [`read`](Self::read) has something.
     pub fn is_readable(&self) -> bool {
-        unimplemented!()
+        self.recv.is_readable()
     }
 
     /// Whether the remote has ended its half and everything was read.
     pub fn read_ended(&self) -> bool {
-        unimplemented!()
+        self.recv.ended() && !self.recv.is_readable()
     }
 
     /// Largest message that [`send_message`](Self::send_message) takes at the moment.
     pub fn max_message_size(&self) -> usize {
-        unimplemented!()
+        self.max_payload()
     }
 
     /// Queues a message: one packet, sent once, unordered.
     pub fn send_message(&mut self, message: Bytes) -> Result<(), MessageError> {
-        unimplemented!()
+        let (length, limit) = (message.len(), self.max_message_size());
+        if self.path.is_none() || self.closed.is_some() {
+            return Err(MessageError::NotConnected);
+        }
+        if length > limit {
+            return Err(MessageError::TooLarge { length, limit });
+        }
+        if self.messages_out.len() >= MAX_QUEUED_MESSAGES {
+            return Err(MessageError::Full);
+        }
+        self.messages_out.push_back(message);
+        Ok(())
     }
 
     /// The next message that has arrived.
     pub fn poll_message(&mut self) -> Option<Bytes> {
-        unimplemented!()
+        self.messages_in.pop_front()
     }
 
     /// Probes the remote after so much silence; `None`: never.
     pub fn set_keep_alive(&mut self, after: Option<Duration>, now: Instant) {
-        unimplemented!()
+        self.clock.advance(now);
+        self.config.keep_alive = after;
+        self.timers.keep_alive = self.keep_alive_at();
     }
 
     /// Gives the stream up: the remote is told, what was not acknowledged is forgotten, nothing more is received.
     /// [`Event::Closed`] follows.
     pub fn destroy(&mut self, now: Instant) {
-        unimplemented!()
+        self.clock.advance(now);
+        if self.closed.is_some() {
+            return;
+        }
+        self.destroy_needed = self.path.is_some() && !self.relayed;
+        self.close(CloseReason::Destroyed);
     }
 
     /// Whether the stream is closed ([`Event::Closed`] was or will be polled).
     pub fn is_closed(&self) -> bool {
-        unimplemented!()
+        self.closed.is_some()
     }
 
     /// Whether the driver may forget the stream: it is closed, has nothing more to send, and has waited long enough for
     /// packets that the remote repeats because our last answer got lost.
     pub fn is_drained(&self) -> bool {
-        unimplemented!()
+        self.closed.is_some() && self.timers.linger.is_none() && !self.destroy_needed && !self.ack_needed
     }
 
     /// Marks the stream as a relay's: its packets are not read but passed on by the driver (see
     /// [`relay`](Self::relay)), and destroying it tells the remote nothing.
     pub fn set_relayed(&mut self) {
-        unimplemented!()
+        self.relayed = true;
     }
 
     /// Whether [`set_relayed`](Self::set_relayed) was called.
     pub fn is_relayed(&self) -> bool {
-        unimplemented!()
+        self.relayed
     }
 
     /// Notes a packet that arrived for this relayed stream. The driver then passes the datagram on, readdressed
@@ -293,38 +370,97 @@ impl StreamState {
     /// destroys the stream this one is closed ([`CloseReason::Reset`]): the driver passes the datagram on all the same
     /// and destroys every stream that relays to this one.
     pub fn relay(&mut self, packet: &Packet, now: Instant) {
-        unimplemented!()
-    }
-
-    /// Appends datagrams to `buffer`: at most `max_segments` of one size. `None` when there is nothing (more) to send
-    /// now. Every packet and every acknowledgement leaves through here.
-    pub fn poll_transmit(
-        &mut self,
-        now: Instant,
-        max_segments: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Option<Transmit> {
-        unimplemented!()
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) and then [`poll_transmit`](Self::poll_transmit) want to be called
-    /// at the latest. Ask after `poll_transmit` has returned `None`.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        unimplemented!()
-    }
-
-    /// Does what is due by now. Calling it too early or too often does no harm.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        unimplemented!()
+        self.clock.advance(now);
+        if self.closed.is_some() {
+            return;
+        }
+        self.stats.packets_received += 1;
+        self.relayed_seq = self.relayed_seq.max(seq::widen(packet.header.seq, self.relayed_seq));
+        if packet.header.is(DESTROY) {
+            self.close(CloseReason::Reset);
+        }
     }
 
     /// What happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.events.pop_front()
     }
 
     /// Figures.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        let rtt = Duration::from_micros(self.rtt.smoothed().unwrap_or(0));
+        let per_second = |rate: f64| (rate * 1e6) as u64;
+        Stats {
+            rtt,
+            min_rtt: Duration::from_micros(self.rtt.min()),
+            congestion_window: u32::try_from(self.congestion.window() / self.packet_size())
+                .unwrap_or(u32::MAX),
+            in_flight: self.sent.in_flight_bytes(),
+            packets_in_flight: u32::try_from(self.sent.in_flight()).unwrap_or(u32::MAX),
+            mtu: self.mtu.mtu(),
+            bandwidth: per_second(self.congestion.bandwidth()),
+            pacing_rate: per_second(self.congestion.pacing_rate()),
+            remote_window: self.remote_window,
+            ..self.stats
+        }
+    }
+
+    /// Payload of a full packet: what the MTU leaves beside the headers (IP, UDP, ours).
+    fn max_payload(&self) -> usize {
+        usize::from(self.mtu.mtu()) - self.ip_overhead() - HEADER_SIZE
+    }
+
+    /// Size of a full datagram.
+    fn packet_size(&self) -> u64 {
+        (self.max_payload() + HEADER_SIZE) as u64
+    }
+
+    fn ip_overhead(&self) -> usize {
+        match self.path {
+            Some(path) if path.remote.is_ipv6() => 48,
+            _ => 28,
+        }
+    }
+
+    /// The answer to a packet that comes after the end: our last word may have got lost.
+    fn answer_when_closed(&mut self, packet: &Packet) {
+        if self.timers.linger.is_none() {
+            return;
+        }
+        let header = packet.header;
+        match self.closed {
+            Some(CloseReason::Ended) => self.ack_needed |= header.is(DATA | END | HEARTBEAT),
+            Some(CloseReason::Destroyed) if !self.destroy_needed => {
+                self.destroy_needed = !header.is(DESTROY) && self.destroys < MAX_DESTROYS;
+            }
+            _ => {}
+        }
+    }
+
+    fn close_if_ended(&mut self) {
+        if self.finished && self.recv.ended() {
+            self.close(CloseReason::Ended);
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.closed = Some(reason);
+        self.events.push_back(Event::Closed(reason));
+        self.send.clear();
+        self.sent.clear();
+        self.recv.clear_early();
+        self.messages_out.clear();
+        self.heartbeat_needed = false;
+        self.probe_tail = false;
+        self.unsettled = false;
+        self.timers = Timers::default();
+        match reason {
+            CloseReason::Ended => self.timers.linger = Some(self.linger_until()),
+            CloseReason::Destroyed if self.destroy_needed => self.timers.linger = Some(self.linger_until()),
+            _ => self.ack_needed = false,
+        }
     }
 }
