@@ -62,11 +62,11 @@ mod protocol;
 
 pub use codec::{EncodedMessage, MAX_EXTENSION_NAME, SEPARATE_PART_MIN};
 pub use connection::{
-    ChannelId, CloseReason, Connection, ConnectionEvent, ConnectionOptions, MAX_MESSAGE, NoiseOptions,
-    PROTOCOL, PROTOCOL_ALIAS, SecretHandshake, TransportOptions,
+    ChannelId, CloseReason, Connection, ConnectionEvent, ConnectionOptions, HandshakenOptions, MAX_MESSAGE,
+    NoiseOptions, PROTOCOL, PROTOCOL_ALIAS, SecretHandshake, TransportOptions,
 };
 pub use error::Error;
 pub use handshake::ChannelHandshake;
 pub use messages::{Kind, Message};
 pub use protocol::{Channel, Commands, Event, Protocol, ProtocolBuilder, ProtocolExtension};
-pub use secret_stream::{KeyPair, Pattern};
+pub use secret_stream::{KeyPair, Pattern, noise::HandshakeResult};

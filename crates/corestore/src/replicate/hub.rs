@@ -73,12 +73,13 @@ impl ReplicationHub {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let ReplicateOptions { noise, remote_address, kind } = options;
-        let mut connection = ConnectionOptions::new(noise.is_initiator, noise.key_pair.clone());
-        connection.transport = TransportOptions::Noise(noise);
-        let connection = Connection::new(connection, std::time::Instant::now()).map_err(|error| {
-            ReplicateError::Connection { remote: remote_address.clone(), reason: error.to_string() }
-        })?;
+        let ReplicateOptions { transport, remote_address, kind } = options;
+        let failed = |reason: String| ReplicateError::Connection { remote: remote_address.clone(), reason };
+        if matches!(transport, TransportOptions::Framed(_)) {
+            return Err(failed("replication runs over bytes, not over messages that are framed elsewhere".into()));
+        }
+        let connection = Connection::new(ConnectionOptions::with_transport(transport), std::time::Instant::now())
+            .map_err(|error| failed(error.to_string()))?;
         let link = Arc::new(Link::new(self.id()));
         let (progress, watched) = watch::channel(Progress::default());
         self.links().insert(link.id, link.clone());

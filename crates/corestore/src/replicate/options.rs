@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hypercore_protocol::{KeyPair, NoiseOptions};
+use hypercore_protocol::{HandshakeResult, HandshakenOptions, KeyPair, NoiseOptions, TransportOptions};
 use tokio::sync::watch;
 
 use super::link::Link;
 
+/// How long a remote may be silent: it is to keep alive every 5 seconds.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// How a connection is set up.
 #[derive(Debug, Clone)]
 pub struct ReplicateOptions {
-    /// Identity, handshake pattern, keep-alive and timeout.
-    pub noise: NoiseOptions,
+    /// What is below: a stream that still needs a Noise handshake, or one that has had it; with keep-alive and
+    /// timeout.
+    pub transport: TransportOptions,
     /// Where the remote is, in the transport's own words; shown with the peers of a core.
     pub remote_address: String,
     /// Kind of transport; shown with the peers of a core.
@@ -23,11 +27,31 @@ impl ReplicateOptions {
     /// A Noise XX connection that is kept alive every 5 seconds, as JS peers do it, and given up after 30 seconds
     /// of silence. The side that dialled is the initiator.
     pub fn new(is_initiator: bool, key_pair: KeyPair) -> Self {
-        let noise = NoiseOptions {
-            timeout: Some(Duration::from_secs(30)),
-            ..NoiseOptions::new(is_initiator, key_pair)
-        };
-        Self { noise, remote_address: String::new(), kind: "stream".to_owned() }
+        let noise = NoiseOptions { timeout: Some(SILENCE), ..NoiseOptions::new(is_initiator, key_pair) };
+        Self::over(TransportOptions::Noise(noise))
+    }
+
+    /// A connection whose Noise handshake was run elsewhere, as the DHT does it on the way to a peer: the stream
+    /// carries the encrypted bytes that follow. Kept alive and given up as in [`ReplicateOptions::new`].
+    pub fn handshaken(is_initiator: bool, handshake: HandshakeResult) -> Self {
+        let options =
+            HandshakenOptions { timeout: Some(SILENCE), ..HandshakenOptions::new(is_initiator, handshake) };
+        Self::over(TransportOptions::Handshaken(options))
+    }
+
+    fn over(transport: TransportOptions) -> Self {
+        Self { transport, remote_address: String::new(), kind: "stream".to_owned() }
+    }
+
+    /// Gives the connection up when nothing arrived for this long.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        match &mut self.transport {
+            TransportOptions::Noise(options) => options.timeout = timeout,
+            TransportOptions::Handshaken(options) => options.timeout = timeout,
+            // Who encrypts elsewhere keeps the time elsewhere.
+            TransportOptions::Framed(_) => {}
+        }
+        self
     }
 
     /// Says where the remote is.

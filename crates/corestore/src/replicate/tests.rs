@@ -11,7 +11,10 @@ use hypercore::session::WeakHypercore;
 use hypercore::storage::Database;
 use hypercore::{DiscoveryKey, Error, Hypercore, Key, UpdateOptions};
 use hypercore_protocol::messages::{Request, Synchronize};
-use hypercore_protocol::{ChannelId, Connection, ConnectionEvent, ConnectionOptions, KeyPair, Message};
+use hypercore_protocol::{
+    ChannelId, Connection, ConnectionEvent, ConnectionOptions, HandshakeResult, KeyPair, Message, Pattern,
+};
+use secret_stream::noise::Handshake;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{CoreSource, ReplicateOptions, Replication, ReplicationHub};
@@ -300,12 +303,51 @@ async fn garbage_fails_the_connection_and_nothing_else() {
     assert_eq!(copy.get(0).await.unwrap(), "x");
 }
 
+/// What both sides have after a Noise IK handshake, as the DHT runs it before there is a stream.
+fn handshaken(a: &KeyPair, b: &KeyPair) -> (HandshakeResult, HandshakeResult) {
+    let pattern = |remote_public_key| Pattern::IK { remote_public_key };
+    let mut dialler = Handshake::new(true, a, pattern(Some(b.public)), &[]).unwrap();
+    let mut listener = Handshake::new(false, b, pattern(None), &[]).unwrap();
+    listener.read(&dialler.write(&[]).unwrap()).unwrap();
+    dialler.read(&listener.write(&[]).unwrap()).unwrap();
+    (dialler.finish().unwrap(), listener.finish().unwrap())
+}
+
+#[tokio::test]
+async fn stores_replicate_after_a_handshake_that_was_run_elsewhere() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append_batch(blocks(0..300)).unwrap();
+    let (near, far) = handshaken(&reader.identity, &writer.identity);
+    let (io_near, io_far) = tokio::io::duplex(64 * 1024);
+    let dialled = ReplicateOptions::handshaken(true, near).remote("memory", "writer");
+    let listened = ReplicateOptions::handshaken(false, far).remote("memory", "reader");
+    let connection = reader.hub.replicate(reader.cores.clone(), io_near, dialled).unwrap();
+    let _other = writer.hub.replicate(writer.cores.clone(), io_far, listened).unwrap();
+    assert_eq!(connection.opened().await.unwrap(), writer.identity.public);
+    let copy = reader.get(log.key());
+    assert!(copy.update().await.unwrap());
+    for index in [0, 299, 150] {
+        assert_eq!(copy.get(index).await.unwrap(), format!("block {index}"));
+    }
+    // Other keys: what arrives cannot be decrypted, and the connection fails.
+    let (io_near, io_far) = tokio::io::duplex(64 * 1024);
+    let (near, _) = handshaken(&reader.identity, &writer.identity);
+    let (_, far) = handshaken(&reader.identity, &writer.identity);
+    let one =
+        reader.hub.replicate(reader.cores.clone(), io_near, ReplicateOptions::handshaken(true, near)).unwrap();
+    let _two =
+        writer.hub.replicate(writer.cores.clone(), io_far, ReplicateOptions::handshaken(false, far)).unwrap();
+    assert!(one.closed().await.is_err());
+}
+
 #[tokio::test]
 async fn a_silent_peer_is_given_up() {
     let store = Store::new(1);
     let (io, _silent) = tokio::io::duplex(4096);
-    let mut options = ReplicateOptions::new(true, store.identity.clone()).remote("memory", "nowhere");
-    options.noise.timeout = Some(Duration::from_millis(20));
+    let options = ReplicateOptions::new(true, store.identity.clone())
+        .timeout(Some(Duration::from_millis(20)))
+        .remote("memory", "nowhere");
     let connection = store.hub.replicate(store.cores.clone(), io, options).unwrap();
     let error = connection.closed().await.unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");

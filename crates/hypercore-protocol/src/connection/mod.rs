@@ -16,7 +16,7 @@ use hypercore::{DiscoveryKey, Key};
 use protomux::{OpenOptions, Protomux};
 
 pub use event::{ChannelId, CloseReason, ConnectionEvent};
-pub use options::{ConnectionOptions, NoiseOptions, SecretHandshake, TransportOptions};
+pub use options::{ConnectionOptions, HandshakenOptions, NoiseOptions, SecretHandshake, TransportOptions};
 
 use crate::Error;
 use crate::capability::capability;

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use secret_stream::noise::HandshakeResult;
 use secret_stream::{KeyPair, Pattern};
+
+/// The keep-alive that npm `hypercore` 11.37.1 sets.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How a [`Connection`](crate::Connection) is set up.
 #[derive(Debug, Clone)]
@@ -28,7 +32,14 @@ impl ConnectionOptions {
         Self::with_transport(TransportOptions::Framed(handshake))
     }
 
-    fn with_transport(transport: TransportOptions) -> Self {
+    /// A connection over plain bytes whose Noise handshake was run elsewhere, as the DHT runs it on the way to a
+    /// peer: the encryption starts at once. Keep-alive as in [`ConnectionOptions::new`].
+    pub fn handshaken(is_initiator: bool, handshake: HandshakeResult) -> Self {
+        Self::with_transport(TransportOptions::Handshaken(HandshakenOptions::new(is_initiator, handshake)))
+    }
+
+    /// A connection over this transport.
+    pub fn with_transport(transport: TransportOptions) -> Self {
         Self { transport, max_channels: 65_536, max_unpaired: 16_384 }
     }
 }
@@ -38,6 +49,8 @@ impl ConnectionOptions {
 pub enum TransportOptions {
     /// Plain bytes: the connection does the Noise handshake and encrypts.
     Noise(NoiseOptions),
+    /// Plain bytes, with the Noise handshake done elsewhere: the connection only encrypts.
+    Handshaken(HandshakenOptions),
     /// Messages over a stream that is encrypted already.
     Framed(SecretHandshake),
 }
@@ -64,13 +77,33 @@ impl NoiseOptions {
             is_initiator,
             key_pair,
             pattern: Pattern::XX,
-            keep_alive: Some(Duration::from_secs(5)),
+            keep_alive: Some(KEEP_ALIVE),
             timeout: None,
         }
     }
 }
 
-/// The outcome of a handshake that was done elsewhere.
+/// How an encrypted stream goes on from a handshake that was run elsewhere.
+#[derive(Debug, Clone)]
+pub struct HandshakenOptions {
+    /// True for the side that dialled.
+    pub is_initiator: bool,
+    /// What the handshake came to: the stream's keys, and who is at the other end.
+    pub handshake: HandshakeResult,
+    /// Send an empty message when nothing was sent for this long.
+    pub keep_alive: Option<Duration>,
+    /// Give the connection up when nothing arrived for this long.
+    pub timeout: Option<Duration>,
+}
+
+impl HandshakenOptions {
+    /// A keep-alive of 5 seconds, no timeout.
+    pub fn new(is_initiator: bool, handshake: HandshakeResult) -> Self {
+        Self { is_initiator, handshake, keep_alive: Some(KEEP_ALIVE), timeout: None }
+    }
+}
+
+/// The outcome of a handshake that was done elsewhere, on a stream that is encrypted elsewhere, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SecretHandshake {
     /// True for the side that dialled.
