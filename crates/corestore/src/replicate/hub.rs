@@ -76,10 +76,13 @@ impl ReplicationHub {
         let ReplicateOptions { transport, remote_address, kind } = options;
         let failed = |reason: String| ReplicateError::Connection { remote: remote_address.clone(), reason };
         if matches!(transport, TransportOptions::Framed(_)) {
-            return Err(failed("replication runs over bytes, not over messages that are framed elsewhere".into()));
+            return Err(failed(
+                "replication runs over bytes, not over messages that are framed elsewhere".into(),
+            ));
         }
-        let connection = Connection::new(ConnectionOptions::with_transport(transport), std::time::Instant::now())
-            .map_err(|error| failed(error.to_string()))?;
+        let connection =
+            Connection::new(ConnectionOptions::with_transport(transport), std::time::Instant::now())
+                .map_err(|error| failed(error.to_string()))?;
         let link = Arc::new(Link::new(self.id()));
         let (progress, watched) = watch::channel(Progress::default());
         self.links().insert(link.id, link.clone());

@@ -334,8 +334,10 @@ async fn stores_replicate_after_a_handshake_that_was_run_elsewhere() {
     let (io_near, io_far) = tokio::io::duplex(64 * 1024);
     let (near, _) = handshaken(&reader.identity, &writer.identity);
     let (_, far) = handshaken(&reader.identity, &writer.identity);
-    let one =
-        reader.hub.replicate(reader.cores.clone(), io_near, ReplicateOptions::handshaken(true, near)).unwrap();
+    let one = reader
+        .hub
+        .replicate(reader.cores.clone(), io_near, ReplicateOptions::handshaken(true, near))
+        .unwrap();
     let _two =
         writer.hub.replicate(writer.cores.clone(), io_far, ReplicateOptions::handshaken(false, far)).unwrap();
     assert!(one.closed().await.is_err());

@@ -73,13 +73,7 @@ pub struct NoiseOptions {
 impl NoiseOptions {
     /// Noise XX, a keep-alive of 5 seconds, no timeout.
     pub fn new(is_initiator: bool, key_pair: KeyPair) -> Self {
-        Self {
-            is_initiator,
-            key_pair,
-            pattern: Pattern::XX,
-            keep_alive: Some(KEEP_ALIVE),
-            timeout: None,
-        }
+        Self { is_initiator, key_pair, pattern: Pattern::XX, keep_alive: Some(KEEP_ALIVE), timeout: None }
     }
 }
 
