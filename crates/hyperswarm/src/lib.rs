@@ -7,6 +7,11 @@
 
 #![forbid(unsafe_code)]
 
+mod dht;
+mod driver;
+#[cfg(test)]
+mod driver_tests;
+mod hyperswarm;
 mod options;
 mod pacing;
 mod peer;
@@ -15,6 +20,9 @@ mod random;
 mod retry;
 pub mod swarm;
 
+pub use dht::{Dht, Dial, DialError, Gate, QueryEvent, Watch};
+pub use driver::Flush;
+pub use hyperswarm::{Discovery, Hyperswarm};
 pub use options::{Firewall, JoinError, JoinOptions, SwarmOptions};
 pub use pacing::QueryOutcome;
 pub use peer::Priority;
