@@ -241,17 +241,31 @@ impl Corestore {
         self.shared.database.sync()
     }
 
-    /// Serves the `Interval` fsync policy: run this beside the store. Looks for new commits every `interval`. Ends
-    /// when the store is closed, or with the first error of the disk.
+    /// Serves the `Interval` fsync policy: run this beside the store. Looks for new commits every `interval`, and
+    /// after an error tries again after ten times that. Ends when the store is closed; answers the last error, if
+    /// what was written last could not be forced to disk.
     pub async fn keep_synced(&self, interval: Duration) -> Result<(), StorageError> {
         let interval = interval.max(Duration::from_millis(1));
+        let mut trouble = None;
         while !self.is_closed() {
-            let due = self.tick(Instant::now())?;
-            let wait =
-                due.map_or(interval, |due| due.saturating_duration_since(Instant::now()).min(interval));
+            let wait = match self.tick(Instant::now()) {
+                Ok(due) => {
+                    if trouble.take().is_some() {
+                        tracing::warn!("what is written is forced to disk again");
+                    }
+                    due.map_or(interval, |due| due.saturating_duration_since(Instant::now()).min(interval))
+                }
+                Err(error) => {
+                    if trouble.is_none() {
+                        tracing::warn!(%error, "what was written could not be forced to disk; trying again");
+                    }
+                    trouble = Some(error);
+                    interval * 10
+                }
+            };
             tokio::time::sleep(wait).await;
         }
-        Ok(())
+        trouble.map_or(Ok(()), Err)
     }
 }
 

@@ -29,7 +29,7 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// The socket cannot be made.
-    #[error("cannot listen on {}: {error}", path.display())]
+    #[error("cannot listen on {}: {error}{}", path.display(), remedy(error))]
     Socket {
         /// The socket.
         path: PathBuf,
@@ -70,6 +70,16 @@ pub(crate) struct SocketListener {
     path: PathBuf,
     /// Device and inode: what is removed at the end must still be what was made.
     identity: (u64, u64),
+}
+
+/// What helps when the folder is the trouble.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotFound => {
+            "; sockets are made in the folder for temporary files: set TMPDIR to one that this user may write to"
+        }
+        _ => "",
+    }
 }
 
 impl SocketListener {

@@ -260,11 +260,8 @@ fn identity(store: &Corestore) -> Result<secret_stream::KeyPair, StartError> {
 async fn keep_synced(shared: Arc<Shared>) {
     tokio::select! {
         () = shared.stopping.cancelled() => {}
-        result = shared.store.keep_synced(SYNC_LOOK) => {
-            if let Err(error) = result {
-                warn!(%error, "what was written could not be forced to disk");
-            }
-        }
+        // It tells of errors itself, and the store tries once more when it is closed.
+        _ = shared.store.keep_synced(SYNC_LOOK) => {}
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::device_lock::{self, DeviceLock, DeviceLockError};
 use super::rocks::{Memory, RocksStorage};
+use super::stall::NO_SPACE;
 use super::{Batch, Database, Hints, OpenError, Read, Storage, StorageError, Visitor};
 use bytes::Bytes;
 
@@ -110,7 +111,7 @@ impl Folder {
         let contents = Contents::of(path)?;
         match contents {
             Contents::Nothing if !options.create => return Err(OpenError::Missing { path: path.to_owned() }),
-            Contents::Nothing => fs::create_dir_all(path).map_err(|error| refused(path, error))?,
+            Contents::Nothing => fs::create_dir_all(path).map_err(|error| refused(nearest(path), error))?,
             Contents::Store => {}
             Contents::Legacy { found } => return Err(OpenError::Legacy { path: path.to_owned(), found }),
             Contents::Foreign { found } => return Err(OpenError::Foreign { path: path.to_owned(), found }),
@@ -145,7 +146,7 @@ impl Contents {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::Nothing),
             Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                return Err(OpenError::NotAFolder { path: path.to_owned() });
+                return Err(refused(nearest(path), error));
             }
             Err(error) => return Err(refused(path, error)),
         };
@@ -176,11 +177,20 @@ impl Contents {
     }
 }
 
+/// What is there of a path that could not be made: the obstacle.
+fn nearest(path: &Path) -> &Path {
+    let named = path.ancestors().filter(|path| !path.as_os_str().is_empty());
+    named.clone().find(|path| path.exists()).or_else(|| named.last()).unwrap_or(path)
+}
+
 fn refused(path: &Path, error: io::Error) -> OpenError {
     let path = path.to_owned();
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             OpenError::Permission { path, reason: error.to_string() }
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            OpenError::DiskFull { path, reason: error.to_string() }
         }
         ErrorKind::NotADirectory => OpenError::NotAFolder { path },
         _ => OpenError::Io { path, reason: error.to_string() },
@@ -195,6 +205,8 @@ fn engine_refused(path: &Path, error: &rocksdb::Error) -> OpenError {
         OpenError::Locked { path }
     } else if reason.contains("Permission denied") {
         OpenError::Permission { path, reason }
+    } else if reason.contains(NO_SPACE) {
+        OpenError::DiskFull { path, reason }
     } else {
         OpenError::Io { path, reason }
     }

@@ -20,6 +20,8 @@ mod open_error;
 mod records;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+#[cfg(feature = "rocksdb")]
+mod stall;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;

@@ -57,6 +57,14 @@ pub enum OpenError {
         /// What the operating system said.
         reason: String,
     },
+    /// There is no room for the few files that opening writes.
+    #[error("cannot open the store {}: the disk is full ({reason}); free some space, then try again", path.display())]
+    DiskFull {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
     /// The folder was copied or moved.
     #[error(
         "the store {} was copied, moved or restored from a backup ({reason}); when no other copy of it is used \

@@ -4,6 +4,7 @@
 //! none of them is used. How large buffers and caches are does not show in the files.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,10 +26,13 @@ const MIN_BLOB_SIZE: u64 = 4096;
 
 /// A RocksDB database.
 pub(super) struct RocksStorage {
-    db: DB,
+    pub(super) db: DB,
     cache: Cache,
     write_options: WriteOptions,
+    pub(super) write_buffer: usize,
     fsync: FsyncPolicy,
+    /// The last write failed for want of space.
+    pub(super) refused: AtomicBool,
     upkeep: Mutex<Upkeep>,
 }
 
@@ -78,7 +82,17 @@ impl RocksStorage {
         let db = DB::open_cf_descriptors(&database_options(), path, families)?;
         let mut write_options = WriteOptions::default();
         write_options.set_sync(fsync == FsyncPolicy::EveryCommit);
-        Ok(Self { db, cache, write_options, fsync, upkeep: Mutex::default() })
+        // See `stall`.
+        write_options.set_no_slowdown(true);
+        Ok(Self {
+            db,
+            cache,
+            write_options,
+            write_buffer: memory.write_buffer,
+            fsync,
+            refused: AtomicBool::new(false),
+            upkeep: Mutex::default(),
+        })
     }
 
     /// When commits are to be forced to disk, if there are any.
@@ -99,6 +113,24 @@ impl RocksStorage {
         }
         let since = upkeep.quiet_since.filter(|_| upkeep.buffered >= WORTH_FLUSHING);
         since.map(|since| since + QUIET)
+    }
+
+    /// Hands a batch to the engine.
+    pub(super) fn write(
+        &self,
+        batch: &Batch,
+        options: &WriteOptions,
+    ) -> Result<Result<(), rocksdb::Error>, StorageError> {
+        let family = self.family()?;
+        let mut write = WriteBatch::with_capacity_bytes(batch.size_hint());
+        for operation in batch.operations() {
+            match operation {
+                Operation::Put(key, value) => write.put_cf(family, key, value),
+                Operation::Delete(key) => write.delete_cf(family, key),
+                Operation::DeleteRange(start, end) => write.delete_range_cf(family, start, end),
+            }
+        }
+        Ok(self.db.write_opt(write, options))
     }
 
     fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
@@ -187,13 +219,7 @@ fn family_options(cache: &Cache, memory: Memory) -> Options {
 }
 
 fn failed(operation: &'static str, error: &rocksdb::Error) -> StorageError {
-    let text = error.to_string();
-    let reason = if text.contains("No space left") {
-        format!("the disk is full ({text}); free some space, then try again")
-    } else {
-        text
-    };
-    StorageError::Io { operation, reason }
+    StorageError::Io { operation, reason: error.to_string() }
 }
 
 fn values(
@@ -236,16 +262,12 @@ impl Read for RocksStorage {
 
 impl Storage for RocksStorage {
     fn commit(&self, batch: &Batch) -> Result<(), StorageError> {
-        let family = self.family()?;
-        let mut write = WriteBatch::with_capacity_bytes(batch.size_hint());
-        for operation in batch.operations() {
-            match operation {
-                Operation::Put(key, value) => write.put_cf(family, key, value),
-                Operation::Delete(key) => write.delete_cf(family, key),
-                Operation::DeleteRange(start, end) => write.delete_range_cf(family, start, end),
-            }
+        if let Err(error) = self.write(batch, &self.write_options)? {
+            self.write_later(batch, self.fsync == FsyncPolicy::EveryCommit, error)?;
         }
-        self.db.write_opt(write, &self.write_options).map_err(|error| failed("write", &error))?;
+        if self.refused.load(Ordering::Relaxed) {
+            self.refused.store(false, Ordering::Relaxed);
+        }
         let mut upkeep = self.upkeep();
         upkeep.unsynced = true;
         upkeep.busy = true;
@@ -265,7 +287,14 @@ impl Storage for RocksStorage {
         upkeep.unsynced = false;
         upkeep.unsynced_since = None;
         drop(upkeep);
-        self.db.flush_wal(true).map_err(|error| failed("flush to disk", &error))
+        let synced = match self.is_disk_full() {
+            true => self.sync_carefully(),
+            false => self.db.flush_wal(true).map_err(|error| self.write_failed("flush to disk", &error)),
+        };
+        if synced.is_err() {
+            self.upkeep().unsynced = true;
+        }
+        synced
     }
 
     fn tick(&self, now: Instant) -> Result<Option<Instant>, StorageError> {
@@ -279,7 +308,7 @@ impl Storage for RocksStorage {
             let mut options = FlushOptions::default();
             options.set_wait(false);
             let flushed = self.db.flush_cf_opt(self.family()?, &options);
-            flushed.map_err(|error| failed("flush of the write buffer", &error))?;
+            flushed.map_err(|error| self.write_failed("flush of the write buffer", &error))?;
         }
         Ok([sync, flush].into_iter().flatten().filter(|due| *due > now).min())
     }

@@ -1,0 +1,133 @@
+//! When the engine does not take a write: it is busy, or its disk is full.
+//!
+//! Left to itself, RocksDB makes a writer wait while it sorts full write buffers into files, and goes on waiting when
+//! there is no room for the files: for hours, if need be, and whoever needs the same log waits, too. So it is told to
+//! refuse instead of waiting, and the waiting is done here, as long as there is something to hope for.
+//!
+//! When there is room again, RocksDB finds it out by itself: it looks every five seconds, and wants to have as much
+//! free as a write buffer is large. What it had taken until then is in memory and in its log; none of it is lost.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use rocksdb::{ErrorKind, WriteOptions, properties};
+
+use super::rocks::RocksStorage;
+use super::{Batch, StorageError};
+
+/// How often it is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// How the engine words that the disk is full.
+pub(super) const NO_SPACE: &str = "No space left";
+
+const MIB: u64 = 1024 * 1024;
+
+impl RocksStorage {
+    /// Writes a batch that the engine refused with `error`.
+    #[cold]
+    pub(super) fn write_later(
+        &self,
+        batch: &Batch,
+        sync: bool,
+        mut error: rocksdb::Error,
+    ) -> Result<(), StorageError> {
+        while is_stall(&error) {
+            let mut options = WriteOptions::default();
+            options.set_sync(sync);
+            if self.number(properties::IS_WRITE_STOPPED) != 0 {
+                self.check_space()?;
+                thread::sleep(RETRY);
+                options.set_no_slowdown(true);
+            }
+            // Otherwise it is not stopped, only slowed down: the engine knows for how long.
+            match self.write(batch, &options)? {
+                Ok(()) => return Ok(()),
+                Err(another) => error = another,
+            }
+        }
+        Err(self.write_failed("write", &error))
+    }
+
+    /// Forces what was written to disk in a way that does no harm when the disk is full, or was a moment ago.
+    ///
+    /// The engine forbids all writes for good when its log is to be forced to disk after a write to it failed, unless
+    /// that is part of another write: writes are refused while it waits for space.
+    pub(super) fn sync_carefully(&self) -> Result<(), StorageError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        options.set_no_slowdown(true);
+        let nothing = Batch::new();
+        if let Err(error) = self.write(&nothing, &options)? {
+            self.write_later(&nothing, true, error)?;
+        }
+        self.refused.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether a write failed for want of space and none has succeeded since, or one may fail soon.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+            || free_space(self.db.path()).is_some_and(|free| free < self.wanted_space())
+    }
+
+    /// What the engine said when it did not write, and what to do about it.
+    pub(super) fn write_failed(&self, operation: &'static str, error: &rocksdb::Error) -> StorageError {
+        let text = error.to_string();
+        if text.contains(NO_SPACE) {
+            self.refused.store(true, Ordering::Relaxed);
+            return self.disk_full(operation, &text);
+        }
+        let reason = format!(
+            "{text}; nothing more is written until the store is opened again: look after the disk, then restart"
+        );
+        StorageError::Io { operation, reason }
+    }
+
+    /// An error when the engine waits for space on the disk.
+    fn check_space(&self) -> Result<(), StorageError> {
+        match free_space(self.db.path()) {
+            Some(free) if free < self.wanted_space() && self.number(properties::BACKGROUND_ERRORS) > 0 => {
+                Err(self.disk_full("write", &format!("{} MiB are left", free / MIB)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn disk_full(&self, operation: &'static str, details: &str) -> StorageError {
+        let reason = format!(
+            "the disk is full ({details}); free at least {} MiB, then try again after some seconds (no restart is \
+             needed)",
+            self.wanted_space().div_ceil(MIB)
+        );
+        StorageError::Io { operation, reason }
+    }
+
+    /// Room to sort both write buffers into files.
+    fn wanted_space(&self) -> u64 {
+        (self.write_buffer as u64).saturating_mul(2)
+    }
+
+    fn number(&self, property: &properties::PropName) -> u64 {
+        self.db.property_int_value(property).ok().flatten().unwrap_or_default()
+    }
+}
+
+/// The engine would have waited.
+fn is_stall(error: &rocksdb::Error) -> bool {
+    error.kind() == ErrorKind::Incomplete && error.as_ref().contains("Write stall")
+}
+
+/// Bytes that can still be written to the file system, if it tells.
+#[cfg(unix)]
+fn free_space(path: &Path) -> Option<u64> {
+    let status = rustix::fs::statvfs(path).ok()?;
+    Some(status.f_bavail.saturating_mul(status.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_space(_path: &Path) -> Option<u64> {
+    None
+}
