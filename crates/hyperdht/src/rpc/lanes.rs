@@ -1,0 +1,113 @@
+//! Requests that wait for their turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+/// A queue for each address, and the addresses taking turns, so that nobody who is asked a lot holds up the others.
+#[derive(Debug)]
+pub(crate) struct Lane<T> {
+    queues: HashMap<SocketAddr, Queue<T>>,
+    turns: VecDeque<SocketAddr>,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    waiting: VecDeque<T>,
+    has_turn: bool,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self { queues: HashMap::new(), turns: VecDeque::new() }
+    }
+}
+
+impl<T> Lane<T> {
+    pub(crate) fn push(&mut self, to: SocketAddr, item: T) {
+        let queue =
+            self.queues.entry(to).or_insert_with(|| Queue { waiting: VecDeque::new(), has_turn: false });
+        queue.waiting.push_back(item);
+        if !queue.has_turn {
+            queue.has_turn = true;
+            self.turns.push_back(to);
+        }
+    }
+
+    /// Whose turn it is.
+    pub(crate) fn turn(&self) -> Option<SocketAddr> {
+        self.turns.front().copied()
+    }
+
+    /// The next item for whose turn it is, who then stands in line again.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let to = self.turns.pop_front()?;
+        let queue = self.queues.get_mut(&to)?;
+        let item = queue.waiting.pop_front();
+        if queue.waiting.is_empty() {
+            self.queues.remove(&to);
+        } else {
+            self.turns.push_back(to);
+        }
+        item
+    }
+
+    /// Takes the address whose turn it is out of the line, until it is [woken](Self::wake).
+    pub(crate) fn park(&mut self) {
+        let Some(to) = self.turns.pop_front() else { return };
+        if let Some(queue) = self.queues.get_mut(&to) {
+            queue.has_turn = false;
+        }
+    }
+
+    /// Puts an address back into the line.
+    pub(crate) fn wake(&mut self, to: SocketAddr) {
+        if let Some(queue) = self.queues.get_mut(&to)
+            && !queue.has_turn
+        {
+            queue.has_turn = true;
+            self.turns.push_back(to);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(n: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], n))
+    }
+
+    #[test]
+    fn addresses_take_turns() {
+        let mut lane = Lane::default();
+        for n in 0..5 {
+            lane.push(addr(1), n);
+        }
+        lane.push(addr(2), 10);
+        lane.push(addr(2), 11);
+        let order: Vec<i32> = std::iter::from_fn(|| lane.pop()).collect();
+        assert_eq!(order, [0, 10, 1, 11, 2, 3, 4]);
+        assert!(lane.queues.is_empty() && lane.turns.is_empty());
+    }
+
+    #[test]
+    fn who_is_busy_waits_and_the_others_go_on() {
+        let mut lane = Lane::default();
+        lane.push(addr(1), 1);
+        lane.push(addr(2), 2);
+        assert_eq!(lane.turn(), Some(addr(1)));
+        lane.park();
+        lane.push(addr(1), 3);
+        assert_eq!(lane.pop(), Some(2));
+        assert_eq!(lane.turn(), None);
+        lane.wake(addr(1));
+        lane.wake(addr(1));
+        lane.wake(addr(2));
+        assert_eq!((lane.pop(), lane.pop(), lane.pop()), (Some(1), Some(3), None));
+    }
+}
