@@ -58,6 +58,12 @@ pub enum RpcError {
         /// What the operating system says.
         reason: io::ErrorKind,
     },
+    /// A request or reply was to leave from a socket that the node does not know.
+    #[error("this socket was not attached to the DHT node, or is closed")]
+    NotAttached,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers, without which a DHT node is not safe")]
+    NoRandomness,
     /// Text that should name a bootstrap node does not.
     #[error("{0:?} names no bootstrap node; it should look like host:port or ip@host:port")]
     BadBootstrapNode(String),

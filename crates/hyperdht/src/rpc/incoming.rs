@@ -1,12 +1,15 @@
 //! Requests that others make of the application.
 
 use std::net::SocketAddr;
+use std::sync::Weak;
 
-use super::UdxSocket;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use udx::UdxSocket;
 
-use super::{NodeId, Peer, ReplyOptions, Rpc};
+use super::driver::Shared;
+use super::node::{Answer, Incoming};
+use super::{NodeId, Peer, ReplyOptions, code};
 
 /// The requests that are not dht-rpc's own, in order of arrival. They are answered with
 /// [`UNKNOWN_COMMAND`](super::code::UNKNOWN_COMMAND) once this is dropped.
@@ -46,31 +49,80 @@ pub struct Request {
     pub tid: u16,
     /// The socket that it came to.
     pub socket: UdxSocket,
-    pub(super) rpc: Rpc,
+    came_to: super::Socket,
+    node: Weak<Shared>,
 }
 
 impl Request {
-    /// Answers.
-    pub fn reply(&self, value: Option<Bytes>, options: ReplyOptions) {
-        let _ = (value, options);
-        unimplemented!()
+    pub(super) fn new(incoming: Incoming, socket: UdxSocket, node: Weak<Shared>) -> Self {
+        let Incoming { from, to, tid, socket: came_to, command, target, value, token } = incoming;
+        Self { from, to, command, target, value, token, tid, socket, came_to, node }
     }
 
-    /// Answers that it went wrong. dht-rpc gives closer nodes, and no token, by default.
+    /// Answers.
+    pub fn reply(&self, value: Option<Bytes>, options: ReplyOptions) {
+        self.answer(code::OK, value, options);
+    }
+
+    /// Answers that it went wrong. dht-rpc gives closer nodes, and no token, by default:
+    /// [`ReplyOptions::for_errors`].
     pub fn error(&self, code: u64, options: ReplyOptions) {
-        let _ = (code, options);
-        unimplemented!()
+        self.answer(code, None, options);
     }
 
     /// Answers that nobody here knows this command.
     pub fn unknown_command(&self) {
-        unimplemented!()
+        self.error(code::UNKNOWN_COMMAND, ReplyOptions::for_errors());
     }
 
-    /// Passes the request on with another value: same number, same target, so that whoever answers in the end can do so
-    /// through us, and we need not remember anything.
+    /// Passes the request on with another value: same number, same command and target, so that whoever answers in the end
+    /// can do so through us, and we need not remember anything.
     pub fn relay(&self, value: Option<Bytes>, to: SocketAddr, socket: Option<&UdxSocket>) {
-        let _ = (value, to, socket);
-        unimplemented!()
+        let Some(shared) = self.node.upgrade() else { return };
+        shared.with(|state, _| {
+            let socket = match socket {
+                Some(socket) => state.sockets.find(socket),
+                None => Some(self.came_to),
+            };
+            let incoming = Incoming {
+                from: self.from,
+                to: self.to,
+                tid: self.tid,
+                socket: self.came_to,
+                command: self.command,
+                target: self.target,
+                value: None,
+                token: None,
+            };
+            let sent = match socket {
+                Some(socket) => state.node.relay(&incoming, value, to, socket),
+                None => Err(super::RpcError::NotAttached),
+            };
+            if let Err(err) = sent {
+                tracing::debug!(%to, %err, "a request was not relayed");
+            }
+        });
+    }
+
+    fn answer(&self, error: u64, value: Option<Bytes>, options: ReplyOptions) {
+        let Some(shared) = self.node.upgrade() else { return };
+        let ReplyOptions { closer_nodes, token, to, socket } = options;
+        let to = to.unwrap_or(self.from.addr);
+        let closer_to = if closer_nodes { self.target } else { None };
+        shared.with(|state, now| {
+            let socket = match &socket {
+                Some(socket) => state.sockets.find(socket),
+                None => Some(self.came_to),
+            };
+            let sent = match socket {
+                Some(socket) => state
+                    .node
+                    .reply(now, Answer { to, socket, tid: self.tid, error, value, closer_to, token }),
+                None => Err(super::RpcError::NotAttached),
+            };
+            if let Err(err) = sent {
+                tracing::debug!(%to, %err, "a request was not answered");
+            }
+        });
     }
 }

@@ -13,7 +13,8 @@ pub(crate) struct Lane<T> {
 #[derive(Debug)]
 struct Queue<T> {
     waiting: VecDeque<T>,
-    has_turn: bool,
+    /// Not in line for a turn.
+    parked: bool,
 }
 
 impl<T> Default for Lane<T> {
@@ -24,13 +25,12 @@ impl<T> Default for Lane<T> {
 
 impl<T> Lane<T> {
     pub(crate) fn push(&mut self, to: SocketAddr, item: T) {
-        let queue =
-            self.queues.entry(to).or_insert_with(|| Queue { waiting: VecDeque::new(), has_turn: false });
+        let turns = &mut self.turns;
+        let queue = self.queues.entry(to).or_insert_with(|| {
+            turns.push_back(to);
+            Queue { waiting: VecDeque::new(), parked: false }
+        });
         queue.waiting.push_back(item);
-        if !queue.has_turn {
-            queue.has_turn = true;
-            self.turns.push_back(to);
-        }
     }
 
     /// Whose turn it is.
@@ -55,16 +55,16 @@ impl<T> Lane<T> {
     pub(crate) fn park(&mut self) {
         let Some(to) = self.turns.pop_front() else { return };
         if let Some(queue) = self.queues.get_mut(&to) {
-            queue.has_turn = false;
+            queue.parked = true;
         }
     }
 
     /// Puts an address back into the line.
     pub(crate) fn wake(&mut self, to: SocketAddr) {
         if let Some(queue) = self.queues.get_mut(&to)
-            && !queue.has_turn
+            && queue.parked
         {
-            queue.has_turn = true;
+            queue.parked = false;
             self.turns.push_back(to);
         }
     }

@@ -1,6 +1,7 @@
 //! Requests and replies between the nodes of a DHT, as npm `dht-rpc` 6.27 makes them.
 
 mod contacts;
+mod driver;
 mod error;
 mod flood;
 mod handle;
@@ -16,6 +17,7 @@ mod peer;
 mod reply;
 mod requests;
 mod rng;
+mod sockets;
 mod stats;
 mod tokens;
 mod walk;
@@ -36,11 +38,3 @@ pub use peer::{NodeId, Peer, node_id};
 pub use reply::Reply;
 pub use requests::{MAX_REQUESTS, RequestId, Socket, Transmit};
 pub use stats::Stats;
-
-// Until crate udx has its driver.
-/// A UDX instance.
-#[derive(Debug, Clone)]
-pub struct Udx;
-/// A UDX socket.
-#[derive(Debug, Clone)]
-pub struct UdxSocket;

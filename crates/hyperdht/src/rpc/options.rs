@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::UdxSocket;
+use udx::UdxSocket;
 
 use super::{Peer, RpcError};
 
@@ -252,6 +252,11 @@ impl Default for ReplyOptions {
 }
 
 impl ReplyOptions {
+    /// As dht-rpc does for errors: with closer nodes, without token.
+    pub fn for_errors() -> Self {
+        Self { token: false, ..Self::default() }
+    }
+
     /// The value alone: no closer nodes, no token.
     pub fn bare() -> Self {
         Self { closer_nodes: false, token: false, ..Self::default() }

@@ -213,7 +213,7 @@ impl<P> Requests<P> {
         if let Some(deadline) = request.deadline {
             self.deadlines.remove(&(deadline, id));
             // What was asked to be answered late says nothing about the network.
-            let measured = if request.timeout == TIMEOUT { rtt } else { Duration::ZERO };
+            let measured = (request.timeout == TIMEOUT).then_some(rtt);
             self.window.received(from, measured, now);
             self.wake(from);
         }
