@@ -31,6 +31,7 @@ mod ours;
 pub mod pattern;
 mod peer;
 mod relay;
+mod udp_relay;
 
 pub use convert::{hex, key, manifest_json};
 pub use node::Node;
@@ -38,3 +39,4 @@ pub use ours::{Dial, Ours, blocks, digest, until, until_length};
 pub use peer::{DEADLINE, Peer, PeerError, within};
 pub use relay::Relay;
 pub use serde_json::{Value, json};
+pub use udp_relay::{Faults, UdpRelay};
