@@ -19,7 +19,7 @@ function bind ({ socket: label, port = 0, host = '127.0.0.1' }) {
 }
 
 // What a stream reads is hashed and counted; `hold` leaves it unread until `resume`.
-function stream ({ id, hold = false, accept = false }) {
+function create ({ stream: id, hold = false, accept = false }) {
   const stream = udx.createStream(id, accept ? { firewall: () => false } : {})
   const state = { stream, hash: createHash('blake2b512'), bytes: 0, ended: false }
   streams.set(id, state)
@@ -27,15 +27,15 @@ function stream ({ id, hold = false, accept = false }) {
   stream.on('error', (err) => { error = err.code || err.message })
   stream.on('end', () => {
     state.ended = true
-    event('end', { id, bytes: state.bytes, digest: state.hash.copy().digest('hex') })
+    event('end', { stream: id, bytes: state.bytes, digest: state.hash.copy().digest('hex') })
   })
-  stream.on('close', () => event('close', { id, error }))
-  stream.on('message', (data) => event('message', { id, data: hex(data) }))
-  stream.on('remote-changed', () => event('changed', { id }))
-  if (!hold) resume({ id })
+  stream.on('close', () => event('close', { stream: id, error }))
+  stream.on('message', (data) => event('message', { stream: id, data: hex(data) }))
+  stream.on('remote-changed', () => event('changed', { stream: id }))
+  if (!hold) resume({ stream: id })
 }
 
-function resume ({ id }) {
+function resume ({ stream: id }) {
   const state = streams.get(id)
   state.stream.on('data', (data) => {
     state.hash.update(data)
@@ -44,7 +44,7 @@ function resume ({ id }) {
 }
 
 // Blocks of the pattern one after the other, as fast as the stream takes them.
-async function write ({ id, start = 0, end, size, salt = 0 }) {
+async function write ({ stream: id, start = 0, end, size, salt = 0 }) {
   const { stream } = streams.get(id)
   for (let index = start; index < end; index++) {
     if (stream.destroyed) throw new Error('destroyed')
@@ -59,24 +59,24 @@ async function write ({ id, start = 0, end, size, salt = 0 }) {
 
 serve({
   bind,
-  stream,
+  stream: create,
   resume,
   write,
-  connect: ({ id, socket, remoteId, port, host = '127.0.0.1' }) => streams.get(id).stream.connect(sockets.get(socket), remoteId, port, host),
-  flush: ({ id }) => streams.get(id).stream.flush(),
-  end: ({ id }) => { streams.get(id).stream.end() },
-  destroy: ({ id }) => { streams.get(id).stream.destroy() },
-  received: ({ id }) => ({ bytes: streams.get(id).bytes, digest: streams.get(id).hash.copy().digest('hex') }),
-  message: ({ id, data }) => streams.get(id).stream.send(unhex(data)),
+  connect: ({ stream: id, socket, remoteId, port, host = '127.0.0.1' }) => streams.get(id).stream.connect(sockets.get(socket), remoteId, port, host),
+  flush: ({ stream: id }) => streams.get(id).stream.flush(),
+  end: ({ stream: id }) => { streams.get(id).stream.end() },
+  destroy: ({ stream: id }) => { streams.get(id).stream.destroy() },
+  received: ({ stream: id }) => ({ bytes: streams.get(id).bytes, digest: streams.get(id).hash.copy().digest('hex') }),
+  message: ({ stream: id, data }) => streams.get(id).stream.send(unhex(data)),
   datagram: ({ socket, data, port, host = '127.0.0.1', ttl = 0 }) => sockets.get(socket).send(unhex(data), port, host, ttl),
-  keepalive: ({ id, ms }) => streams.get(id).stream.setKeepalive(ms),
+  keepalive: ({ stream: id, ms }) => streams.get(id).stream.setKeepalive(ms),
   // Resolves when everything sent to the old remote has arrived.
-  move: ({ id, socket, remoteId, port, host = '127.0.0.1' }) => streams.get(id).stream.changeRemote(sockets.get(socket), remoteId, port, host),
+  move: ({ stream: id, socket, remoteId, port, host = '127.0.0.1' }) => streams.get(id).stream.changeRemote(sockets.get(socket), remoteId, port, host),
   relay: ({ a, b }) => {
     streams.get(a).stream.relayTo(streams.get(b).stream)
     streams.get(b).stream.relayTo(streams.get(a).stream)
   },
-  stats: ({ id }) => {
+  stats: ({ stream: id }) => {
     const { stream } = streams.get(id)
     return {
       mtu: stream.mtu,

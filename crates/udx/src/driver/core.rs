@@ -442,9 +442,10 @@ impl StreamCore {
 }
 
 impl Inner {
-    /// Whether packets that come through `socket` need not be asked about.
+    /// Whether packets that come through `socket` need not be asked about. While the stream moves, that is the old one
+    /// as well (libudx asks there, too): the remote answers to it until it learns of the new one.
     pub(super) fn is_on(&self, socket: &SocketCore) -> bool {
-        self.sockets.first().is_some_and(|used| used.core.id == socket.id)
+        self.sockets.iter().any(|used| used.core.id == socket.id)
     }
 
     pub(super) fn socket(&self) -> Option<&Arc<SocketCore>> {
