@@ -33,6 +33,8 @@ pub struct DhtOptions {
     pub port: u16,
     /// Take any port when `port` is not free.
     pub any_port: bool,
+    /// The port that this node asks and connects from while it is behind a firewall, if it is free; else any. 0 for any.
+    pub client_port: u16,
     /// Who this node is when it connects or listens without a key pair of its own. `None` makes one.
     pub key_pair: Option<KeyPair>,
     /// `Some(false)`: be a full node of the DHT at once. `Some(true)`: never be one. `None`: become one after a
@@ -56,6 +58,7 @@ impl Default for DhtOptions {
             host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: DEFAULT_PORT,
             any_port: true,
+            client_port: 0,
             key_pair: None,
             ephemeral: None,
             firewalled: None,

@@ -87,6 +87,8 @@ pub struct RpcOptions {
     pub port: u16,
     /// When all of these are taken: take any (the default) instead of giving up.
     pub any_port: bool,
+    /// The port of the client socket, if it is free; else any. 0: any.
+    pub client_port: u16,
     /// `Some(false)`: be persistent at once, as soon as the bootstrap has shown our address. `Some(true)`: stay
     /// ephemeral. `None`: become persistent after about twenty minutes, if others reach us.
     pub ephemeral: Option<bool>,
@@ -121,6 +123,7 @@ impl Default for RpcOptions {
             host: Ipv4Addr::UNSPECIFIED.into(),
             port: 0,
             any_port: true,
+            client_port: 0,
             ephemeral: None,
             firewalled: true,
             quick_firewall: true,

@@ -36,7 +36,8 @@ impl Sockets {
             ports.truncate(1);
         }
         let server = bind_first(udx, host, &ports)?;
-        let ports: Vec<u16> = before.iter().map(|(client, _)| *client).chain([0]).collect();
+        let ports: Vec<u16> =
+            before.iter().map(|(client, _)| *client).chain([options.client_port, 0]).collect();
         let client = bind_first(udx, host, &ports)?;
         Ok(Self { client, server, others: HashMap::new(), next: 0 })
     }
