@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+pub mod client;
 mod connection;
 mod dht;
 mod handshake;

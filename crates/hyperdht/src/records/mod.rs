@@ -27,6 +27,7 @@ mod aging;
 mod announcements;
 mod limits;
 mod random;
+mod serve;
 pub mod signing;
 mod store;
 #[cfg(test)]

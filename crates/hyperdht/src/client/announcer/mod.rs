@@ -1,0 +1,9 @@
+//! Keeps a server announced: [`state`] decides, [`driver`] does.
+
+mod driver;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use driver::{AnnouncerHandle, announcer};
+pub(crate) use state::Relay;
