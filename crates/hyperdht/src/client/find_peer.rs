@@ -55,7 +55,7 @@ impl FindPeer {
     }
 
     /// What they answered.
-    pub(crate) fn closest_replies(&self) -> Vec<Reply> {
+    pub(crate) fn closest_replies(&self) -> &[Reply] {
         self.query.closest_replies()
     }
 }

@@ -52,7 +52,7 @@ pub async fn immutable_put(
     query.finished().await?;
     let mut commits = Commits::default();
     for reply in query.closest_replies() {
-        commits.push(rpc, &reply, Command::ImmutablePut, target, |_, _| value.clone());
+        commits.push(rpc, reply, Command::ImmutablePut, target, |_, _| value.clone());
     }
     Ok((target, commits.finish(query.closest_nodes()).await?))
 }

@@ -79,7 +79,7 @@ pub async fn mutable_get(
         let put = MutablePut { public_key, record: best.record.clone() }.encode();
         let mut commits = Commits::default();
         for reply in query.closest_replies() {
-            commits.push(rpc, &reply, Command::MutablePut, target, |_, _| put.clone());
+            commits.push(rpc, reply, Command::MutablePut, target, |_, _| put.clone());
         }
         // What was found is there, whether or not it could be stored again.
         let _ = commits.finish(Vec::new()).await;
@@ -109,7 +109,7 @@ pub async fn mutable_put(
     query.finished().await?;
     let mut commits = Commits::default();
     for reply in query.closest_replies() {
-        commits.push(rpc, &reply, Command::MutablePut, target, |_, _| bytes.clone());
+        commits.push(rpc, reply, Command::MutablePut, target, |_, _| bytes.clone());
     }
     Ok((put.record, commits.finish(query.closest_nodes()).await?))
 }

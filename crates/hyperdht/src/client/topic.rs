@@ -199,7 +199,7 @@ impl TopicQuery {
     fn commit(&mut self) {
         let (Some(signer), Some(announcement)) = (&self.plan.signer, &self.plan.announce) else { return };
         for reply in self.query.closest_replies() {
-            self.commits.push(&self.rpc, &reply, Command::Announce, self.target, |node_id, token| {
+            self.commits.push(&self.rpc, reply, Command::Announce, self.target, |node_id, token| {
                 let context = AnnounceContext { target: &self.target, node_id, token };
                 signer.announce(context, announcement.relays.clone(), None, announcement.bump).encode()
             });
@@ -231,7 +231,11 @@ impl Stream for TopicQuery {
                     Poll::Ready(Some(_)) => {}
                     Poll::Ready(None) if this.plan.announce.is_none() => {
                         let closest_nodes = this.query.closest_nodes();
-                        this.phase = Phase::Done(Some(Ok(Stored { closest_nodes, ..Stored::default() })));
+                        let outcome = match this.query.outcome() {
+                            Some(Err(error)) => Err(error.clone()),
+                            _ => Ok(Stored { closest_nodes, ..Stored::default() }),
+                        };
+                        this.phase = Phase::Done(Some(outcome));
                     }
                     Poll::Ready(None) => {
                         this.commit();
