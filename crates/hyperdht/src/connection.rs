@@ -134,6 +134,11 @@ impl Connection {
         self.parts
     }
 
+    /// How often it says that it lives; before its first use.
+    pub(crate) fn set_keep_alive(&mut self, interval: Option<Duration>) {
+        self.parts.keep_alive = interval;
+    }
+
     fn secret(&mut self) -> Result<&mut SecretStream, ConnectionError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());

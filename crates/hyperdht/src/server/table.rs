@@ -29,7 +29,7 @@ pub(crate) enum Begin<R> {
     /// A new handshake: find out what to answer, and say so with [`HandshakeTable::answered`].
     New(HandshakeId),
     /// The same message is being looked at: the answer will be for this one as well.
-    Pending,
+    Pending(HandshakeId),
     /// It was answered before.
     Known(Option<R>),
     /// Too many are under way.
@@ -70,9 +70,11 @@ impl<R: Clone> HandshakeTable<R> {
     /// A first message came from a client at `from`.
     pub(crate) fn begin(&mut self, message: &[u8], from: SocketAddr, now: Instant) -> Begin<R> {
         let message = digest(&[], &[message]);
-        if let Some(entry) = self.by_message.get(&message).and_then(|id| self.entries.get(id)) {
+        if let Some(id) = self.by_message.get(&message)
+            && let Some(entry) = self.entries.get(id)
+        {
             return match &entry.answer {
-                None => Begin::Pending,
+                None => Begin::Pending(*id),
                 Some(answer) => Begin::Known(answer.clone()),
             };
         }
@@ -109,13 +111,17 @@ impl<R: Clone> HandshakeTable<R> {
         }
     }
 
-    /// It is over, with or without a connection: from now on it is only remembered.
-    pub(crate) fn finish(&mut self, id: HandshakeId, now: Instant) {
+    /// It is over, with or without a connection: from now on it is only remembered, and of its answer what `strip`
+    /// leaves.
+    pub(crate) fn finish(&mut self, id: HandshakeId, now: Instant, strip: impl FnOnce(&mut R)) {
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.half_open) else {
             return;
         };
         entry.half_open = false;
         entry.until = now + REMEMBER;
+        if let Some(Some(answer)) = &mut entry.answer {
+            strip(answer);
+        }
         let host = entry.host;
         self.closed(host);
     }
@@ -202,12 +208,12 @@ mod tests {
     fn repetitions_get_the_first_answer() {
         let (mut table, now) = (Table::new(), Instant::now());
         let id = new(&mut table, b"hello", client(1, 1), now);
-        assert_eq!(table.begin(b"hello", client(2, 1), now), Begin::Pending);
+        assert_eq!(table.begin(b"hello", client(2, 1), now), Begin::Pending(id));
         table.answered(id, Some(7));
         assert_eq!(table.begin(b"hello", client(2, 1), now), Begin::Known(Some(7)));
-        table.finish(id, now);
+        table.finish(id, now, |answer| *answer += 1);
         assert_eq!(table.half_open(), 0);
-        assert_eq!(table.begin(b"hello", client(1, 1), now), Begin::Known(Some(7)));
+        assert_eq!(table.begin(b"hello", client(1, 1), now), Begin::Known(Some(8)));
         assert_eq!(table.expire(now + REMEMBER - Duration::from_millis(1)), []);
         assert_eq!(table.len(), 1);
         // Not "ended without a connection": it was over before.
@@ -257,7 +263,7 @@ mod tests {
             let now = start + Duration::from_micros(n.into());
             let id = new(&mut table, &n.to_le_bytes(), client(n, 1), now);
             table.answered(id, Some(1));
-            table.finish(id, now);
+            table.finish(id, now, |answer| *answer += 1);
         }
         assert!(table.len() <= MAX_REMEMBERED + 1);
         assert!(matches!(table.begin(&0u32.to_le_bytes(), client(0, 1), start), Begin::New(_)));

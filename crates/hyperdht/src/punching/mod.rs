@@ -1,0 +1,9 @@
+//! Hole punching on real sockets: what `nat` decides, done.
+
+mod budget;
+mod pool;
+mod puncher;
+
+pub(crate) use budget::{PunchBudget, PunchPermit};
+pub(crate) use pool::PoolSocket;
+pub(crate) use puncher::{PunchEvent, Puncher};
