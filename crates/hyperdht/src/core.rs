@@ -208,7 +208,9 @@ impl Core {
         match answer {
             Answer::Value(value) => request.reply(value, ReplyOptions::default()),
             Answer::Done => request.reply(None, ReplyOptions::bare()),
-            Answer::Error(code) => request.error(code, ReplyOptions { token: false, ..ReplyOptions::default() }),
+            Answer::Error(code) => {
+                request.error(code, ReplyOptions { token: false, ..ReplyOptions::default() })
+            }
             Answer::Ignore => {}
             Answer::NotMine => request.unknown_command(),
         }

@@ -138,8 +138,7 @@ impl HyperDht {
             None => BOOTSTRAP_NODES.map(str::to_owned).to_vec(),
         };
         let bootstrap = bootstrap.iter().map(|node| {
-            node.parse::<BootstrapNode>()
-                .map_err(|_| BindError::InvalidBootstrapNode { node: node.clone() })
+            node.parse::<BootstrapNode>().map_err(|_| BindError::InvalidBootstrapNode { node: node.clone() })
         });
         let rpc = RpcOptions {
             bootstrap: bootstrap.collect::<Result<_, _>>()?,
@@ -237,7 +236,7 @@ impl HyperDht {
 
     /// Makes a server, which takes connections once it [listens](Server::listen).
     pub fn create_server(&self, options: ServerOptions) -> Server {
-        Server::new(&self.core, options)
+        Server::new(self, options)
     }
 
     /// The address this node is bound to.

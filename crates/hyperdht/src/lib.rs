@@ -4,12 +4,16 @@
 
 mod addresses;
 pub mod client;
+mod connect;
 mod connection;
+mod core;
 mod dht;
+mod doorway;
 mod handshake;
 pub mod messages;
 mod nat;
 mod options;
+mod punching;
 pub mod records;
 pub mod relay;
 mod router;
@@ -17,7 +21,7 @@ pub mod rpc;
 mod server;
 
 pub use connection::{Connection, ConnectionError, ConnectionParts};
-pub use dht::{BindError, ConnectError, HyperDht, Status};
+pub use dht::{BindError, ConnectError, HyperDht, PunchStats, Status};
 pub use options::{
     BOOTSTRAP_NODES, ConnectOptions, DEFAULT_PORT, DhtOptions, FirewallRequest, PunchRequest, ServerOptions,
 };

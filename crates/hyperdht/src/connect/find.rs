@@ -68,8 +68,11 @@ pub(super) async fn find(attempt: &mut Attempt) -> Result<Found, ConnectError> {
         calls.push(call(first, true));
     }
     for _ in 0..rounds {
-        let options =
-            QueryOptions { nodes: std::mem::take(&mut start_at), retries: Some(3), ..QueryOptions::default() };
+        let options = QueryOptions {
+            nodes: std::mem::take(&mut start_at),
+            retries: Some(3),
+            ..QueryOptions::default()
+        };
         let command = Command::FindPeer.to_wire();
         let mut query = attempt.core.rpc.query(attempt.target, command, None, options).map_err(closed)?;
         let mut searching = true;

@@ -178,7 +178,9 @@ impl Rounds<'_> {
         loop {
             while random && !self.core.budget.is_free(Instant::now()) {
                 if !self.has_relay {
-                    return Err(ConnectError::Holepunch { why: "another punch of this kind runs; try later" });
+                    return Err(ConnectError::Holepunch {
+                        why: "another punch of this kind runs; try later",
+                    });
                 }
                 if !delayed {
                     delayed = true;
@@ -212,7 +214,12 @@ impl Rounds<'_> {
     }
 
     /// A note with our final view of our NAT.
-    fn ready(&mut self, remote_token: Option<[u8; 32]>, punching: bool, with_token: bool) -> HolepunchPayload {
+    fn ready(
+        &mut self,
+        remote_token: Option<[u8; 32]>,
+        punching: bool,
+        with_token: bool,
+    ) -> HolepunchPayload {
         let local = self.puncher.local();
         HolepunchPayload {
             firewall: local.firewall,
@@ -232,8 +239,7 @@ impl Rounds<'_> {
 
     /// Sends a note and takes what the server says about itself.
     async fn exchange(&self, note: &HolepunchPayload, route: Route) -> Result<Answer, ConnectError> {
-        let socket =
-            self.puncher.socket().ok_or(ConnectError::Holepunch { why: "the attempt is over" })?;
+        let socket = self.puncher.socket().ok_or(ConnectError::Holepunch { why: "the attempt is over" })?;
         let rpc = &self.core.rpc;
         let answer = note::exchange(rpc, self.target, self.id, &self.notes, note, route, socket).await?;
         let theirs = &answer.note;

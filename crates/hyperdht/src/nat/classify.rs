@@ -112,9 +112,9 @@ impl NatSamples {
         }
         let hits = |index: usize| self.addresses.get(index).map_or(0, |(_, hits)| *hits);
         match (self.samples(), hits(0)) {
-            (..3, _) => self.firewall,
-            (_, 3..) => Firewall::Consistent,
-            (_, ..2) => Firewall::Random,
+            (..=2, _) => self.firewall,
+            (3.., 3..) => Firewall::Consistent,
+            (3.., ..=1) => Firewall::Random,
             // Two see the same, the others do not.
             (4.., 2) if self.hosts.len() == 1 => Firewall::Random,
             // Two ways out, each with a port that it keeps.

@@ -5,5 +5,5 @@ mod pool;
 mod puncher;
 
 pub(crate) use budget::{PunchBudget, PunchPermit};
-pub(crate) use pool::PoolSocket;
+pub(crate) use pool::{PoolSocket, Punched};
 pub(crate) use puncher::{PunchEvent, Puncher};

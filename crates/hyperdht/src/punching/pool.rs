@@ -33,7 +33,12 @@ pub(crate) struct Punched {
 }
 
 impl PoolSocket {
-    pub(crate) fn bind(udx: &Udx, rpc: &Rpc, host: IpAddr, punched: mpsc::Sender<Punched>) -> io::Result<Self> {
+    pub(crate) fn bind(
+        udx: &Udx,
+        rpc: &Rpc,
+        host: IpAddr,
+        punched: mpsc::Sender<Punched>,
+    ) -> io::Result<Self> {
         let socket = udx.bind(SocketAddr::new(host, 0))?;
         let mut attached = rpc.attach(&socket);
         let through = socket.clone();

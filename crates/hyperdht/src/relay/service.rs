@@ -78,12 +78,8 @@ impl RelayService {
     pub async fn listen(dht: &HyperDht, key_pair: KeyPair, limits: RelayLimits) -> Result<Self, ListenError> {
         let server = dht.create_server(ServerOptions::default());
         server.listen(key_pair).await?;
-        let state = State {
-            pairings: Pairings::new(limits),
-            users: HashMap::new(),
-            links: HashMap::new(),
-            bytes: 0,
-        };
+        let state =
+            State { pairings: Pairings::new(limits), users: HashMap::new(), links: HashMap::new(), bytes: 0 };
         let shared = Arc::new(Shared { core: dht.core(), limits, state: Mutex::new(state) });
         let accepting = tokio::spawn(accept(server.clone(), Arc::clone(&shared)));
         let looking = tokio::spawn(look_after(Arc::clone(&shared)));
@@ -183,13 +179,14 @@ impl Shared {
         let mut state = lock(&self.state);
         match state.pairings.pair(session, pair, Instant::now()) {
             Paired::Join { link, initiator, responder } => {
-                let joined = self.join(&mut state, [responder, initiator]);
+                let joined = self.join(&state, [responder, initiator]);
                 match joined {
                     Some(streams) => {
                         let ids = [streams[0].local_id(), streams[1].local_id()];
                         let active = Instant::now();
                         state.links.insert(link, Link { streams, bytes: 0, active });
-                        for (end, id, is_initiator) in [(responder, ids[0], false), (initiator, ids[1], true)] {
+                        for (end, id, is_initiator) in [(responder, ids[0], false), (initiator, ids[1], true)]
+                        {
                             if let Some(user) = state.users.get(&end.session) {
                                 let answer = Pair { is_initiator, token: pair.token, id };
                                 let _ = user.notices.try_send(answer);
@@ -205,8 +202,8 @@ impl Shared {
     }
 
     /// Two streams that forward to each other. Each is connected by the first packet of its user.
-    fn join(&self, state: &mut State, ends: [End; 2]) -> Option<[UdxStream; 2]> {
-        let mut make = |end: End| {
+    fn join(&self, state: &State, ends: [End; 2]) -> Option<[UdxStream; 2]> {
+        let make = |end: End| {
             let stream = self.core.stream().ok()?;
             let (handle, address) = (stream.handle(), state.users.get(&end.session)?.address);
             stream.set_firewall(move |socket, from: SocketAddr| {

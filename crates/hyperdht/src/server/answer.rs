@@ -73,7 +73,13 @@ impl Position<'_> {
 
 impl ServerCore {
     /// Answers a client, and sees to its connection.
-    pub(super) async fn answer(self: Arc<Self>, core: Arc<Core>, id: HandshakeId, call: Call, request: Request) {
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        core: Arc<Core>,
+        id: HandshakeId,
+        call: Call,
+        request: Request,
+    ) {
         let Some(accepted) = self.examine(&core, &call).await else {
             self.answered(id, &call, &request, None);
             return self.finish(id);
@@ -94,8 +100,7 @@ impl ServerCore {
             public_key,
             token: random_token(),
         });
-        let payload =
-            self.payload(id, error, stream.as_ref(), open, &local_addresses, relay_through);
+        let payload = self.payload(id, error, stream.as_ref(), open, &local_addresses, relay_through);
         let noise = handshake.send(&payload);
         let finished = noise.and_then(|noise| Ok((noise, handshake.finish()?)));
         let (Ok((noise, finished)), true) = (finished, self.takes_calls()) else {

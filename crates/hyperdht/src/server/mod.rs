@@ -16,14 +16,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use udx::UdxSocket;
 
-use crate::client::{AnnouncerHandle, announcer};
+use crate::client::announcer::{AnnouncerHandle, announcer};
 use crate::connect::TaskGuard;
 use crate::core::{Core, lock};
 use crate::handshake::{SealedNotes, target_of};
 use crate::punching::Puncher;
 use crate::router::Call;
 use crate::rpc::{ReplyOptions, Request};
-use crate::{Connection, ServerOptions};
+use crate::{Connection, HyperDht, ServerOptions};
 use table::{Begin, HandshakeId, HandshakeTable};
 
 /// Repetitions of a first message that wait for the same answer: through that many nodes a client may ask at once.
@@ -38,7 +38,7 @@ pub struct Server {
 
 #[derive(Debug)]
 struct Handle {
-    core: Arc<Core>,
+    dht: HyperDht,
     server: Arc<ServerCore>,
     accepted: tokio::sync::Mutex<mpsc::Receiver<Connection>>,
 }
@@ -68,7 +68,7 @@ pub enum ListenError {
 }
 
 impl Server {
-    pub(crate) fn new(core: &Arc<Core>, options: ServerOptions) -> Self {
+    pub(crate) fn new(dht: &HyperDht, options: ServerOptions) -> Self {
         let (accept, accepted) = mpsc::channel(options.backlog.max(1));
         let server = ServerCore {
             options,
@@ -82,13 +82,13 @@ impl Server {
             closed: CancellationToken::new(),
         };
         let accepted = tokio::sync::Mutex::new(accepted);
-        Self { handle: Arc::new(Handle { core: Arc::clone(core), server: Arc::new(server), accepted }) }
+        Self { handle: Arc::new(Handle { dht: dht.clone(), server: Arc::new(server), accepted }) }
     }
 
     /// Announces `key_pair` and takes connections; returns when the first announcement is through, or has failed (then
     /// it is tried again in the background).
     pub async fn listen(&self, key_pair: KeyPair) -> Result<(), ListenError> {
-        self.handle.server.listen(&self.handle.core, key_pair).await
+        self.handle.server.listen(&self.handle.dht.core(), key_pair).await
     }
 
     /// The next connection; `None` when the server is closed.
@@ -99,7 +99,7 @@ impl Server {
     /// Where this server listens; `None` before [`Server::listen`] and after [`Server::close`].
     pub fn address(&self) -> Option<ServerAddress> {
         let public_key = lock(&self.handle.server.state).listening.as_ref()?.key_pair.public;
-        let rpc = &self.handle.core.rpc;
+        let rpc = self.handle.dht.rpc();
         let address = rpc.host().zip(Some(rpc.port()).filter(|port| *port != 0)).map(SocketAddr::from);
         Some(ServerAddress { public_key, address })
     }
@@ -123,13 +123,13 @@ impl Server {
 
     /// Unannounces and takes no more connections. Those that are there live on.
     pub async fn close(&self) {
-        self.handle.server.close(&self.handle.core).await;
+        self.handle.server.close(&self.handle.dht.core()).await;
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.server.stop(&self.core);
+        self.server.stop(&self.dht.core());
     }
 }
 
