@@ -27,6 +27,8 @@ pub(crate) struct Figure {
 pub(crate) struct Bench {
     scratch: tempfile::TempDir,
     js: PathBuf,
+    /// This very program, which JS halves start as the relay between their processes.
+    program: PathBuf,
     runs: usize,
 }
 
@@ -41,7 +43,8 @@ impl Bench {
     pub(crate) fn new(runs: usize) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix("hyperspace-bench-").tempdir()?;
         let js = Path::new(env!("CARGO_MANIFEST_DIR")).join("js");
-        Ok(Self { scratch, js, runs })
+        let program = std::env::current_exe().context("finding this program")?;
+        Ok(Self { scratch, js, program, runs })
     }
 
     /// The JS half at its best.
@@ -60,8 +63,7 @@ impl Bench {
 
     /// Our half at its best: this very program again, as `bench side NAME`.
     pub(crate) fn ours(&self, benchmark: &Benchmark) -> Result<Figure> {
-        let program = std::env::current_exe().context("finding this program")?;
-        let mut line = vec![program.display().to_string(), "side".to_owned(), benchmark.name.to_owned()];
+        let mut line = vec![self.program.display().to_string(), "side".to_owned(), benchmark.name.to_owned()];
         if benchmark.js.contains(&"{cores}") {
             let store = self.many_cores()?;
             line.push(store.folder.display().to_string());
@@ -95,6 +97,7 @@ impl Bench {
         let output = Command::new(program)
             .args(args)
             .env("BENCH_DIR", self.scratch.path())
+            .env("BENCH_PROGRAM", &self.program)
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| format!("running {program}"))?;

@@ -87,7 +87,7 @@ async fn wire(node: &Node, count: u32, faults: Option<Faults>) -> Wired {
     for id in 1..=count {
         let ours = stream(&udx, id);
         ours.connect(&socket, 1000 + id, to_js).unwrap();
-        peer.ask("stream", json!({ "stream": 1000 + id })).await;
+        peer.ask("stream", json!({ "stream": 1000 + id, "accept": true })).await;
         peer.ask(
             "connect",
             json!({ "stream": 1000 + id, "socket": "s", "remoteId": id, "port": to_us.port() }),
@@ -411,7 +411,7 @@ async fn we_relay_between_two_npm_peers() {
         let js_port = js_socket(peer, "s").await;
         let leg = stream(&udx, id);
         leg.connect(&socket, 1000 + id, local(js_port)).unwrap();
-        peer.ask("stream", json!({ "stream": 1000 + id })).await;
+        peer.ask("stream", json!({ "stream": 1000 + id, "accept": true })).await;
         let connect =
             json!({ "stream": 1000 + id, "socket": "s", "remoteId": id, "port": socket.local_addr().port() });
         peer.ask("connect", connect).await;
@@ -449,7 +449,7 @@ async fn an_npm_peer_relays_between_us() {
         let socket = bind(&udx);
         let end = stream(&udx, id);
         end.connect(&socket, 1000 + id, local(js_port)).unwrap();
-        peer.ask("stream", json!({ "stream": 1000 + id })).await;
+        peer.ask("stream", json!({ "stream": 1000 + id, "accept": true })).await;
         let connect =
             json!({ "stream": 1000 + id, "socket": "s", "remoteId": id, "port": socket.local_addr().port() });
         peer.ask("connect", connect).await;

@@ -4,6 +4,7 @@ mod local;
 mod memory;
 mod peers;
 mod scratch;
+mod udx;
 
 use anyhow::{Result, bail};
 
@@ -37,6 +38,15 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
         "many-cores-writer" => return runtime.block_on(peers::many_cores_writer()),
         "live-latency" => runtime.block_on(peers::live())?,
         "live-latency-writer" => return runtime.block_on(peers::live_writer()),
+        "udx-loopback" => runtime.block_on(udx::send(udx::LOOPBACK, udx::Sink::Ours))?.megabytes,
+        "udx-to-npm" => runtime.block_on(udx::send(udx::LOOPBACK, udx::Sink::Npm))?.megabytes,
+        "udx-from-npm" => udx::receive_from_npm(udx::LOOPBACK)?,
+        "udx-packets" => runtime.block_on(udx::send(udx::LOOPBACK, udx::Sink::Ours))?.packets_per_cpu_second,
+        "udx-50ms" => runtime.block_on(udx::send(udx::distant(0), udx::Sink::Ours))?.megabytes,
+        "udx-50ms-loss-0.1" => runtime.block_on(udx::send(udx::distant(1000), udx::Sink::Ours))?.megabytes,
+        "udx-50ms-loss-1" => runtime.block_on(udx::send(udx::distant(10_000), udx::Sink::Ours))?.megabytes,
+        "udx-sink" => return runtime.block_on(udx::sink()),
+        "udx-relay" => return udx::relay(args),
         "memory-idle" => runtime.block_on(memory::resident(args, false))?,
         "memory-open" => runtime.block_on(memory::resident(args, true))?,
         _ => bail!("no such benchmark: {name}"),
