@@ -14,6 +14,21 @@ impl Ranges {
         self.runs.iter().copied()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// The run at position `index`.
+    pub(crate) fn get(&self, index: usize) -> Option<(u64, u64)> {
+        self.runs.get(index).copied()
+    }
+
+    /// Position of the run that contains `seq`.
+    pub(crate) fn position(&self, seq: u64) -> Option<usize> {
+        let index = self.runs.partition_point(|run| run.1 <= seq);
+        self.runs.get(index).filter(|run| run.0 <= seq).map(|_| index)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }

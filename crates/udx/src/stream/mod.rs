@@ -259,8 +259,12 @@ impl StreamState {
             return 0;
         }
         let window = self.congestion.window().min(u64::from(self.remote_window));
-        let limit = self.config.high_watermark.saturating_add(usize::try_from(window).unwrap_or(usize::MAX));
-        limit.saturating_sub(self.send.len())
+        let window = usize::try_from(window).unwrap_or(usize::MAX);
+        let watermark = self.config.high_watermark;
+        // What has arrived beyond a gap waits for nothing but the gap, and only has to be bounded.
+        let waiting = self.send.len() - self.sent.sacked_bytes().min(self.send.len());
+        let room = watermark.saturating_add(window).saturating_sub(waiting);
+        room.min(watermark.saturating_add(window.saturating_mul(3)).saturating_sub(self.send.len()))
     }
 
     /// Appends bytes to the stream. They may be written before the stream is connected. `false` if the stream is
@@ -427,6 +431,7 @@ impl StreamState {
         if self.timers.linger.is_none() {
             return;
         }
+        self.linger();
         let header = packet.header;
         match self.closed {
             Some(CloseReason::Ended) => self.ack_needed |= header.is(DATA | END | HEARTBEAT),
@@ -458,8 +463,8 @@ impl StreamState {
         self.unsettled = false;
         self.timers = Timers::default();
         match reason {
-            CloseReason::Ended => self.timers.linger = Some(self.linger_until()),
-            CloseReason::Destroyed if self.destroy_needed => self.timers.linger = Some(self.linger_until()),
+            CloseReason::Ended => self.linger(),
+            CloseReason::Destroyed if self.destroy_needed => self.linger(),
             _ => self.ack_needed = false,
         }
     }

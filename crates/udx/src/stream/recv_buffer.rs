@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::packet::MAX_SACKS;
 use crate::ranges::Ranges;
 
 /// How many packets may wait for a gap to close; libudx announces SACKs for the next 65,536.
 pub(crate) const MAX_EARLY_PACKETS: usize = 16 << 10;
+/// How many early packets of one burst are remembered for its acknowledgement.
+const MAX_FRESH: usize = 1024;
 /// Payloads smaller than this are copied together: a slice of one byte must not keep a whole datagram alive.
 const SMALL: usize = 256;
 
@@ -23,6 +26,10 @@ pub(crate) struct RecvBuffer {
     early: BTreeMap<u64, Bytes>,
     early_bytes: usize,
     early_ranges: Ranges,
+    /// Early packets that came since the last acknowledgement, and where reporting the others goes on: see
+    /// [`report`](Self::report).
+    fresh: Vec<u64>,
+    reported: usize,
     window: usize,
 }
 
@@ -50,6 +57,8 @@ impl RecvBuffer {
             early: BTreeMap::new(),
             early_bytes: 0,
             early_ranges: Ranges::default(),
+            fresh: Vec::new(),
+            reported: 0,
             window: usize::try_from(window).unwrap_or(usize::MAX),
         }
     }
@@ -81,6 +90,9 @@ impl RecvBuffer {
             let payload = if payload.len() < SMALL { Bytes::copy_from_slice(&payload) } else { payload };
             self.early.insert(seq, payload);
             self.early_ranges.insert(seq, seq + 1, |_, _| {});
+            if self.fresh.len() < MAX_FRESH && self.early_ranges.len() > MAX_SACKS {
+                self.fresh.push(seq);
+            }
             return Inserted::Taken;
         }
         if held + payload.len() > self.window.saturating_mul(2).max(1 << 16) {
@@ -153,8 +165,41 @@ impl RecvBuffer {
         !self.early_ranges.is_empty()
     }
 
-    /// Runs of packets that wait for a gap to close, ascending.
-    pub(crate) fn early(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    /// Runs of packets that wait for a gap to close, for an acknowledgement: `write` takes at most [`MAX_SACKS`].
+    ///
+    /// libudx always reports the lowest. Where there are more than fit, its remote knows nothing of what arrives beyond
+    /// them, takes it for lost, and overestimates the bandwidth when it learns of it at last. So the runs that have just
+    /// grown come first, then the others in turn.
+    pub(crate) fn report(&mut self, mut write: impl FnMut(u64, u64)) {
+        let count = self.early_ranges.len();
+        if count <= MAX_SACKS {
+            self.fresh.clear();
+            return self.early_ranges.iter().for_each(|(start, end)| write(start, end));
+        }
+        let mut indices: Vec<usize> =
+            self.fresh.drain(..).filter_map(|seq| self.early_ranges.position(seq)).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        // The highest are what loss detection learns most from.
+        let skipped = indices.len().saturating_sub(MAX_SACKS);
+        indices.drain(..skipped);
+        let mut turn = self.reported;
+        while indices.len() < MAX_SACKS {
+            turn = (turn + 1) % count;
+            if !indices.contains(&turn) {
+                indices.push(turn);
+            }
+        }
+        self.reported = turn;
+        indices.sort_unstable();
+        indices
+            .iter()
+            .filter_map(|&index| self.early_ranges.get(index))
+            .for_each(|(start, end)| write(start, end));
+    }
+
+    #[cfg(test)]
+    fn early(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.early_ranges.iter()
     }
 

@@ -59,6 +59,7 @@ pub(crate) struct Outstanding {
     lost: VecDeque<u64>,
     sacked: Ranges,
     sacked_packets: usize,
+    sacked_bytes: usize,
     in_flight: usize,
     in_flight_bytes: usize,
     lost_packets: usize,
@@ -75,6 +76,7 @@ impl Outstanding {
             lost: VecDeque::new(),
             sacked: Ranges::default(),
             sacked_packets: 0,
+            sacked_bytes: 0,
             in_flight: 0,
             in_flight_bytes: 0,
             lost_packets: 0,
@@ -119,6 +121,11 @@ impl Outstanding {
     /// Packets acknowledged beyond a gap.
     pub(crate) fn sacked_packets(&self) -> usize {
         self.sacked_packets
+    }
+
+    /// Payload bytes acknowledged beyond a gap.
+    pub(crate) fn sacked_bytes(&self) -> usize {
+        self.sacked_bytes
     }
 
     pub(crate) fn get(&self, seq: u64) -> Option<&Sent> {
@@ -201,6 +208,7 @@ impl Outstanding {
         self.leave(packet.state, packet.size());
         if packet.state == State::Acked {
             self.sacked_packets -= 1;
+            self.sacked_bytes -= usize::from(packet.length);
         }
         if self.packets.is_empty() {
             self.order.clear();
@@ -225,6 +233,7 @@ impl Outstanding {
                 packet.state = State::Acked;
                 self.leave(before.state, before.size());
                 self.sacked_packets += 1;
+                self.sacked_bytes += usize::from(before.length);
                 delivered(seq, before);
             }
         });

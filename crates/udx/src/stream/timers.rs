@@ -11,8 +11,10 @@ const MIN_TAIL_PROBE: u64 = 10_000;
 const MAX_ACK_DELAY: u64 = 2_000;
 /// Without a round trip time.
 const FIRST_TAIL_PROBE: u64 = 1_000_000;
-/// How long a closed stream answers what the remote repeats: its first three timeouts (1, 3 and 5 s).
-const LINGER: u64 = 5_500_000;
+/// A closed stream answers what the remote repeats until the remote has been silent for so long (libudx repeats after 1,
+/// 3, 5 ... s), but not beyond its last timeout.
+const LINGER: u64 = 8_500_000;
+const MAX_LINGER: u64 = 15_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -52,6 +54,8 @@ pub(crate) struct Timers {
     pub(crate) keep_alive: Option<u64>,
     pub(crate) pacing: Option<u64>,
     pub(crate) linger: Option<u64>,
+    /// No timer: the end of all lingering.
+    pub(crate) linger_until: Option<u64>,
 }
 
 impl Timers {
@@ -123,8 +127,11 @@ impl StreamState {
         Some(self.clock.now().saturating_add(after))
     }
 
-    pub(crate) fn linger_until(&self) -> u64 {
-        self.clock.now() + LINGER
+    /// To be called when the stream closes, and when a packet comes for it later.
+    pub(crate) fn linger(&mut self) {
+        let now = self.clock.now();
+        let last = *self.timers.linger_until.get_or_insert(now + MAX_LINGER);
+        self.timers.linger = Some(last.min(now + LINGER));
     }
 
     /// Arms the tail loss probe (RFC 8985, 7.2).

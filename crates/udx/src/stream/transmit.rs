@@ -93,11 +93,14 @@ impl StreamState {
         self.ack_needed = false;
         let mut sacks = [0; MAX_SACKS * SACK_SIZE];
         let mut length = 0;
-        for (slot, (start, end)) in sacks.chunks_exact_mut(SACK_SIZE).zip(self.recv.early()) {
-            slot[..4].copy_from_slice(&seq::narrow(start).to_le_bytes());
-            slot[4..].copy_from_slice(&seq::narrow(end).to_le_bytes());
-            length += SACK_SIZE;
-        }
+        let mut slots = sacks.chunks_exact_mut(SACK_SIZE);
+        self.recv.report(|start, end| {
+            if let Some(slot) = slots.next() {
+                slot[..4].copy_from_slice(&seq::narrow(start).to_le_bytes());
+                slot[4..].copy_from_slice(&seq::narrow(end).to_le_bytes());
+                length += SACK_SIZE;
+            }
+        });
         let kind = if length > 0 { packet::SACK } else { 0 };
         let header = self.header(kind, self.sent.next()).encode();
         self.transmit(path, buffer, &[&header, &sacks[..length]])
