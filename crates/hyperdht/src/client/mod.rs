@@ -10,6 +10,8 @@ mod find_peer;
 mod immutable;
 mod mutable;
 mod store_at;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 use std::net::{SocketAddr, SocketAddrV4};

@@ -24,9 +24,7 @@ impl Store {
         match self.handle(now, unix_ms, node_id, asked) {
             Answer::Value(value) => request.reply(value, ReplyOptions::default()),
             Answer::Done => request.reply(None, ReplyOptions::bare()),
-            Answer::Error(code) => {
-                request.error(code, ReplyOptions { token: false, ..ReplyOptions::default() })
-            }
+            Answer::Error(code) => request.error(code, ReplyOptions::for_errors()),
             Answer::Ignore => {}
             Answer::NotMine => return false,
         }

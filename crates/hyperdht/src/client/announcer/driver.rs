@@ -87,6 +87,11 @@ impl AnnouncerHandle {
         self.wait(|view| view.attempted || view.ended).await;
     }
 
+    /// Waits until the relays are as wanted.
+    pub(crate) async fn changed(&self, mut wanted: impl FnMut(&[Relay]) -> bool) {
+        self.wait(|view| view.ended || wanted(&view.relays)).await;
+    }
+
     /// Announces anew soon.
     pub(crate) fn refresh(&self) {
         self.wishes.send_modify(|wishes| wishes.refreshes += 1);
