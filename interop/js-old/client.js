@@ -13,6 +13,8 @@ const store = client.corestore()
 const cores = new Map()
 const gets = new Map()
 const downloads = new Map()
+const locks = new Map()
+const extensions = new Map()
 
 store.on('feed', (core) => event('feed', { key: hex(core.key) }))
 process.on('unhandledRejection', (err) => event('unhandled', { message: err.message }))
@@ -74,6 +76,23 @@ serve({
   },
   undownload: async ({ core, token }) => at(core).undownload(downloads.get(token)),
   downloaded: async ({ core, start, end }) => at(core).downloaded(start, end),
+
+  lock: async ({ core }) => { locks.set(core, await at(core).lock()) },
+  unlock: ({ core }) => { locks.get(core)() },
+
+  // Received messages of an extension come out as events.
+  extension: ({ core, name }) => {
+    extensions.set(core + ' ' + name, at(core).registerExtension(name, {
+      onmessage: (message, from) => event('extension', { core, name, message: hex(message), peer: peer(from) })
+    }))
+  },
+  // To everybody, or to the peer with this public key.
+  extensionSend: ({ core, name, message, to }) => {
+    const extension = extensions.get(core + ' ' + name)
+    if (!to) return extension.broadcast(unhex(message))
+    extension.send(unhex(message), at(core).peers.find((peer) => hex(peer.remotePublicKey) === to))
+  },
+  extensionDestroy: ({ core, name }) => extensions.get(core + ' ' + name).destroy(),
 
   waitLength: ({ core, length }) => new Promise((resolve) => {
     const target = at(core)

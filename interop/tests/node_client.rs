@@ -107,3 +107,80 @@ async fn it_reads_what_an_npm_peer_writes() {
     writer.close().await;
     server.stop().await;
 }
+
+/// Three programs of the Node daemon's day take turns, one of them dies with the lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_go_round_and_survive_a_death() {
+    let Some(node) = Node::find().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = daemon(folder.path()).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let client = over_tcp(&node, &server).await;
+        client.ask("open", json!({ "core": "log", "name": "log" })).await;
+        clients.push(client);
+    }
+    let (one, two) = (&clients[0], &clients[1]);
+    one.ask("lock", json!({ "core": "log" })).await;
+    one.ask("append", json!({ "core": "log", "blocks": ["61"] })).await;
+    let (_, described) = tokio::join!(one.ask("unlock", json!({ "core": "log" })), async {
+        two.ask("lock", json!({ "core": "log" })).await;
+        two.ask("describe", json!({ "core": "log" })).await
+    });
+    assert_eq!(described["length"], 1, "what was appended under the lock is known to the next");
+    let dying = clients.remove(1);
+    gets_it_when_the_holder_dies(&clients[1], dying).await;
+    clients[1].ask("unlock", json!({ "core": "log" })).await;
+    clients[0].ask("lock", json!({ "core": "log" })).await;
+    for client in clients {
+        client.close().await;
+    }
+    server.stop().await;
+}
+
+async fn gets_it_when_the_holder_dies(waiting: &Peer, dying: Peer) {
+    tokio::join!(waiting.ask("lock", json!({ "core": "log" })), dying.kill());
+}
+
+/// Messages of an extension between programs of two daemons and an npm peer of today.
+#[tokio::test(flavor = "multi_thread")]
+async fn extension_messages_go_both_ways() {
+    let Some(node) = Node::find().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = daemon(folder.path()).await;
+    let peer = node.peer(folder.path().join("peer")).await;
+    let (one, two) = (over_tcp(&node, &server).await, over_tcp(&node, &server).await);
+    let opened = one.ask("open", json!({ "core": "log", "name": "log" })).await;
+    for other in [&two, &peer] {
+        other.ask("open", json!({ "core": "log", "key": opened["key"] })).await;
+    }
+    for all in [&one, &two, &peer] {
+        all.ask("extension", json!({ "core": "log", "name": "chat" })).await;
+    }
+    peer.ask("connect", json!({ "port": server.peer_address().unwrap().port() })).await;
+    let who = one.event("peer-open").await["peer"].clone();
+    two.event("peer-open").await;
+    peer.event("peer-add").await;
+
+    peer.ask("extensionSend", json!({ "core": "log", "name": "chat", "message": "6869" })).await;
+    for client in [&one, &two] {
+        let heard = client.event("extension").await;
+        assert_eq!((&heard["message"], &heard["peer"]), (&json!("6869"), &who), "every client hears it");
+    }
+    one.ask("extensionSend", json!({ "core": "log", "name": "chat", "message": "61" })).await;
+    let to = who["remotePublicKey"].clone();
+    two.ask("extensionSend", json!({ "core": "log", "name": "chat", "message": "62", "to": to })).await;
+    let mut heard = [peer.event("extension").await, peer.event("extension").await];
+    heard.sort_by_key(|event| event["message"].to_string());
+    assert_eq!((&heard[0]["message"], &heard[1]["message"]), (&json!("61"), &json!("62")));
+
+    two.ask("extensionDestroy", json!({ "core": "log", "name": "chat" })).await;
+    two.ask("describe", json!({ "core": "log" })).await;
+    peer.ask("extensionSend", json!({ "core": "log", "name": "chat", "message": "63" })).await;
+    assert_eq!(one.event("extension").await["message"], "63");
+    assert!(two.events("extension").is_empty());
+    for all in [one, two, peer] {
+        all.close().await;
+    }
+    server.stop().await;
+}

@@ -21,4 +21,4 @@ mod wire;
 mod tests;
 
 pub use hub::{CoreSource, ExtensionSink, ReplicationHub};
-pub use options::{ReplicateError, ReplicateOptions, Replication};
+pub use options::{ExtensionError, ReplicateError, ReplicateOptions, Replication};

@@ -19,6 +19,8 @@ use crate::wishes::Wishes;
 
 /// Extension messages that wait for a peer, beyond which new ones are dropped.
 const MAX_EXTENSIONS: usize = 1_024;
+/// The same in bytes.
+const MAX_EXTENSION_BYTES: usize = 16 << 20;
 /// Events that the driver has not taken yet, beyond which the oldest extension messages are dropped.
 const MAX_EVENTS: usize = 4_096;
 
@@ -220,7 +222,14 @@ impl Replicator {
     /// Sends an extension message. False when there is no such peer, or too much waits for it.
     pub fn extension(&mut self, id: PeerId, name: &str, message: Bytes) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
-        if peer.closing || peer.outbox.len() >= MAX_EXTENSIONS {
+        let waiting = peer.outbox.iter().map(|waiting| match waiting {
+            Message::Extension(extension) => extension.message.len(),
+            _ => 0,
+        });
+        if peer.closing
+            || peer.outbox.len() >= MAX_EXTENSIONS
+            || waiting.sum::<usize>().saturating_add(message.len()) > MAX_EXTENSION_BYTES
+        {
             return false;
         }
         peer.outbox.push_back(Message::Extension(Extension { name: name.to_owned(), message }));

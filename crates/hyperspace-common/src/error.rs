@@ -30,6 +30,10 @@ pub mod text {
     pub const SESSION_IN_USE: &str = "Session already in use.";
     /// Work on a core that was closed.
     pub const FEED_CLOSED: &str = "Feed is closed";
+    /// The release of a lock that nobody holds.
+    pub const NOT_LOCKED: &str = "Core is not locked";
+    /// The release of a lock that another client holds.
+    pub const LOCKED_BY_ANOTHER: &str = "Core is not locked by you";
     /// A topic that is not 32 bytes long.
     pub const INVALID_DISCOVERY_KEY: &str = "Invalid discovery key.";
 }

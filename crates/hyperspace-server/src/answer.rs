@@ -27,6 +27,11 @@ pub(crate) fn resource_in_use(id: u64) -> RpcError {
     RpcError::sentence(format!("Resource already exists: {id}"))
 }
 
+/// No resource has this number.
+pub(crate) fn invalid_resource(id: u64) -> RpcError {
+    RpcError::sentence(format!("Invalid resource: {id}"))
+}
+
 /// No method has these numbers.
 pub(crate) fn unknown_method(service: u64, method: u64) -> RpcError {
     RpcError::sentence(format!("Unknown method ({method}) on service ({service})"))

@@ -56,9 +56,9 @@ pub(crate) async fn run<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
-    pub(crate) fn new(io: IO, server: Arc<Shared>, mailbox: Arc<Mailbox>, limits: Limits) -> Self {
+    pub(crate) fn new(io: IO, server: Arc<Shared>, mailbox: Arc<Mailbox>, client: u64, limits: Limits) -> Self {
         let stall = limits.stall;
-        Self { io, rpc: Rpc::new(server, mailbox, limits), stall, stalled: None, ended: false }
+        Self { io, rpc: Rpc::new(server, mailbox, client, limits), stall, stalled: None, ended: false }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Gone> {
@@ -73,6 +73,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             self.rpc.poll(context)?;
             let before = self.rpc.outbox.len();
             let blocked = self.poll_write(context)?.is_pending();
+            self.rpc.written();
             if blocked {
                 self.poll_stalled(context, self.rpc.outbox.len() < before)?;
             } else {

@@ -27,8 +27,10 @@
 mod answer;
 mod backoff;
 mod connection;
+mod extensions;
 mod limits;
 mod listener;
+mod locks;
 mod mailbox;
 mod peers;
 mod rpc;

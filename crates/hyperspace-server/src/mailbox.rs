@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
 };
@@ -14,13 +15,18 @@ use bytes::Bytes;
 use hypercore::events::{CoreEvent, EventSink, PeerInfo};
 use hyperspace_common::{
     Method, Outbox,
-    messages::{AppendEvent, CloseEvent, DownloadEvent, FeedEvent, Peer, PeerEvent, UploadEvent},
+    messages::{
+        AppendEvent, CloseEvent, DownloadEvent, ExtensionMessage, FeedEvent, Peer, PeerEvent, UploadEvent,
+    },
 };
+use tokio::sync::Notify;
 
 /// From so many waiting events on, appends to one core are told together.
 const GATHER_FROM: usize = 1024;
 /// A client that leaves more events than this unread is let go.
 const MAX_EVENTS: usize = 65_536;
+/// Messages of extensions that a client leaves unread, in bytes; further ones are lost.
+const MAX_EXTENSION_BYTES: usize = 32 << 20;
 
 /// Something to tell a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +37,7 @@ pub(crate) enum Event {
     Close { session: u64 },
     Download { session: u64, seq: u64, bytes: u64 },
     Upload { session: u64, seq: u64, bytes: u64 },
+    Extension { session: u64, resource: u64, remote: [u8; 32], data: Bytes },
     Feed { key: [u8; 32] },
     NetworkPeerAdd { peer: Arc<PeerInfo> },
     NetworkPeerRemove { peer: Arc<PeerInfo> },
@@ -40,12 +47,22 @@ pub(crate) enum Event {
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
+    /// Somebody who waits for that may look whether everything was told.
+    told: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     events: VecDeque<Event>,
     overflow: bool,
+    /// Bytes of extension messages among the events.
+    extension_bytes: usize,
+    /// How many events have come, how many were turned into frames, and how many of these were handed to the
+    /// connection's stream.
+    pushed: u64,
+    drained: u64,
+    written: u64,
+    gone: bool,
     waker: Option<Waker>,
 }
 
@@ -65,6 +82,8 @@ impl Mailbox {
     /// Turns what waits into frames. False when the client let too many pile up.
     pub(crate) fn drain(&self, outbox: &mut Outbox) -> bool {
         let mut state = self.lock();
+        state.drained = state.pushed;
+        state.extension_bytes = 0;
         for event in state.events.drain(..) {
             event.write(outbox);
         }
@@ -84,6 +103,44 @@ impl Mailbox {
             state.waker = Some(context.waker().clone());
         }
         false
+    }
+
+    /// What was drained has been handed to the connection's stream, as far as that takes it.
+    pub(crate) fn written(&self) {
+        let mut state = self.lock();
+        if state.written != state.drained {
+            state.written = state.drained;
+            drop(state);
+            self.told.notify_waiters();
+        }
+    }
+
+    /// The client is gone: nobody waits for it any more.
+    pub(crate) fn gone(&self) {
+        self.lock().gone = true;
+        self.told.notify_waiters();
+    }
+
+    /// What has to be written until the client has been told everything that has happened; `None` when it has.
+    pub(crate) fn untold(&self) -> Option<u64> {
+        let state = self.lock();
+        (state.written < state.pushed && !state.gone).then_some(state.pushed)
+    }
+
+    /// Waits until this much was written, or the client is gone.
+    pub(crate) async fn told(&self, event: u64) {
+        loop {
+            let mut told = pin!(self.told.notified());
+            // Registered before the look, so that what happens in between is not missed.
+            told.as_mut().enable();
+            {
+                let state = self.lock();
+                if state.written >= event || state.gone {
+                    return;
+                }
+            }
+            told.await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,6 +164,14 @@ impl State {
             self.overflow = true;
             return;
         }
+        if let Event::Extension { data, .. } = &event {
+            let bytes = self.extension_bytes.saturating_add(data.len());
+            if bytes > MAX_EXTENSION_BYTES {
+                return;
+            }
+            self.extension_bytes = bytes;
+        }
+        self.pushed += 1;
         self.events.push_back(event);
     }
 }
@@ -130,6 +195,13 @@ impl Event {
             }
             Self::Upload { session: id, seq, bytes } => {
                 outbox.event(Method::HypercoreOnUpload, &UploadEvent { id, seq, byte_length: bytes });
+            }
+            // Peers cannot be made to wait: a client that does not read misses messages.
+            Self::Extension { .. } if outbox.len() > MAX_EXTENSION_BYTES => {}
+            Self::Extension { session: id, resource: resource_id, remote, data } => {
+                let remote_public_key = Some(Bytes::copy_from_slice(&remote));
+                let message = ExtensionMessage { id, resource_id, remote_public_key, data };
+                outbox.event(Method::HypercoreOnExtension, &message);
             }
             Self::Feed { key } => {
                 outbox.event(Method::CorestoreOnFeed, &FeedEvent { key: Bytes::copy_from_slice(&key) });
@@ -246,6 +318,36 @@ mod tests {
             mailbox.push(append(length % 2, length));
         }
         assert!(!mailbox.drain(&mut Outbox::new()));
+    }
+
+    #[test]
+    fn it_is_known_whether_everything_was_told() {
+        use futures::FutureExt;
+        let mailbox = Mailbox::default();
+        assert_eq!(mailbox.untold(), None);
+        mailbox.push(append(0, 1));
+        let event = mailbox.untold().unwrap();
+        mailbox.drain(&mut Outbox::new());
+        assert!(mailbox.told(event).now_or_never().is_none());
+        mailbox.written();
+        assert!(mailbox.told(event).now_or_never().is_some());
+        mailbox.push(append(0, 2));
+        assert!(mailbox.untold().is_some());
+        mailbox.gone();
+        assert_eq!(mailbox.untold(), None);
+    }
+
+    #[test]
+    fn extension_messages_are_bounded() {
+        let mailbox = Mailbox::default();
+        let data = Bytes::from(vec![0; 1 << 20]);
+        for _ in 0..100 {
+            let data = data.clone();
+            mailbox.push(Event::Extension { session: 0, resource: 0, remote: [0; 32], data });
+        }
+        let mut outbox = Outbox::new();
+        assert!(mailbox.drain(&mut outbox));
+        assert_eq!(outbox.len() >> 20, MAX_EXTENSION_BYTES >> 20);
     }
 
     #[test]

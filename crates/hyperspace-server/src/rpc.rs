@@ -3,9 +3,12 @@
 //! Everything that the store can answer is answered at once, on the thread that read the socket: no request is
 //! handed to another task unless it has to wait for peers. Appends that arrive together become one commit.
 
+mod extensions;
+mod locks;
 mod methods;
 
 use std::{
+    collections::HashMap,
     ops::Range,
     pin::Pin,
     sync::Arc,
@@ -30,7 +33,9 @@ use thiserror::Error;
 
 use crate::{
     answer::{invalid_session, limit, malformed, resource_in_use},
+    extensions::Registration,
     limits::Limits,
+    locks::Turn,
     mailbox::{Forward, Interest, Mailbox},
     server::Shared,
     session_table::{SessionTable, WaitId, WaitKind, Waiting},
@@ -86,6 +91,8 @@ struct Session {
     _events: Subscription,
     downloads: Option<Subscription>,
     uploads: Option<Subscription>,
+    /// The core's lock, while this session holds it.
+    lock: Option<Turn>,
 }
 
 pub(crate) enum SessionCore {
@@ -108,6 +115,7 @@ enum Done {
     Block(Bytes),
     Nothing,
     Seek { seq: u64, block_offset: u64 },
+    Lock(Turn),
 }
 
 type Wait = Pin<Box<dyn Future<Output = (WaitId, Option<Result<Done, RpcError>>)> + Send>>;
@@ -123,6 +131,7 @@ struct AppendGroup {
 /// One client.
 pub(crate) struct Rpc {
     server: Arc<Shared>,
+    client: u64,
     limits: Limits,
     decoder: Decoder,
     mailbox: Arc<Mailbox>,
@@ -130,6 +139,10 @@ pub(crate) struct Rpc {
     table: SessionTable<Session>,
     waits: FuturesUnordered<Wait>,
     appends: Option<AppendGroup>,
+    /// By their resources.
+    extensions: HashMap<u64, Extension>,
+    /// Events were turned into frames since the last write.
+    drained: bool,
     /// Received, not yet looked at.
     input: BytesMut,
     /// Whole frames that are being worked on, and how far.
@@ -138,6 +151,12 @@ pub(crate) struct Rpc {
     /// Answers and events to be written.
     pub(crate) outbox: Outbox,
     fault: Option<FrameError>,
+}
+
+/// An extension that the client has registered.
+struct Extension {
+    session: u64,
+    registration: Registration,
 }
 
 /// The connection's sinks, shared by all of its sessions.
@@ -149,7 +168,7 @@ struct Sinks {
 }
 
 impl Rpc {
-    pub(crate) fn new(server: Arc<Shared>, mailbox: Arc<Mailbox>, limits: Limits) -> Self {
+    pub(crate) fn new(server: Arc<Shared>, mailbox: Arc<Mailbox>, client: u64, limits: Limits) -> Self {
         let sink =
             |interest| -> Arc<dyn EventSink> { Arc::new(Forward { mailbox: mailbox.clone(), interest }) };
         let sinks = Sinks {
@@ -160,6 +179,7 @@ impl Rpc {
         };
         Self {
             server,
+            client,
             decoder: Decoder::new(limits.max_frame),
             limits,
             mailbox,
@@ -167,6 +187,8 @@ impl Rpc {
             table: SessionTable::new(),
             waits: FuturesUnordered::new(),
             appends: None,
+            extensions: HashMap::new(),
+            drained: false,
             input: BytesMut::new(),
             burst: Bytes::new(),
             at: 0,
@@ -253,7 +275,15 @@ impl Rpc {
         self.outbox.len() < self.limits.unsent_high_water
     }
 
+    /// What was ready has been handed to the stream.
+    pub(crate) fn written(&mut self) {
+        if std::mem::take(&mut self.drained) {
+            self.mailbox.written();
+        }
+    }
+
     fn drain_events(&mut self) -> Result<(), Gone> {
+        self.drained = true;
         if self.mailbox.drain(&mut self.outbox) { Ok(()) } else { Err(Gone::TooManyEvents) }
     }
 
@@ -343,6 +373,12 @@ impl Rpc {
         match done {
             Ok(Done::Block(block)) => self.outbox.block_response(waiting.call, block),
             Ok(Done::Nothing) => self.outbox.response(waiting.call, &()),
+            Ok(Done::Lock(turn)) => {
+                if let Some(session) = self.table.session_mut(waiting.session) {
+                    session.lock = Some(turn);
+                }
+                self.outbox.response(waiting.call, &());
+            }
             Ok(Done::Seek { seq, block_offset }) => {
                 self.outbox.response(waiting.call, &SeekResponse { seq, block_offset });
             }

@@ -28,8 +28,10 @@ use tracing::{debug, info, warn};
 use crate::{
     answer::core_error,
     connection::{self, Connection},
+    extensions::Extensions,
     limits::Limits,
     listener::{ListenError, SocketListener, listen_anywhere, listen_loopback},
+    locks::Locks,
     mailbox::{Event, Mailbox},
     peers::{Dial, Listen, PeerHub, PeerSource},
     rpc::{Gone, SessionCore},
@@ -90,6 +92,8 @@ pub(crate) struct Shared {
     store: Corestore,
     peers: Arc<PeerHub>,
     clients: Arc<Clients>,
+    locks: Arc<Locks>,
+    extensions: Arc<Extensions>,
     limits: Limits,
     stopping: CancellationToken,
     next_client: AtomicU64,
@@ -103,6 +107,11 @@ impl Server {
         let clients = Arc::new(Clients::default());
         let told = clients.clone();
         let feeds = store.on_load(Arc::new(move |core| told.feed(core)));
+        let extensions = Arc::new(Extensions::default());
+        let listening = extensions.clone();
+        store.hub().set_extension_sink(Some(Arc::new(move |core, remote, name, message| {
+            listening.deliver(core, remote, name, &message);
+        })));
         let told = clients.clone();
         let watch = Arc::new(move |peer: &Arc<PeerInfo>, connected| told.peer(peer, connected));
         let peers = PeerHub::new(store.clone(), identity(&store)?, watch);
@@ -110,6 +119,8 @@ impl Server {
             store,
             peers: peers.clone(),
             clients,
+            locks: Arc::default(),
+            extensions,
             limits: options.limits,
             stopping: CancellationToken::new(),
             next_client: AtomicU64::new(0),
@@ -248,6 +259,30 @@ impl Shared {
     pub(crate) fn peers(&self) -> &PeerHub {
         &self.peers
     }
+
+    pub(crate) fn store(&self) -> &Corestore {
+        &self.store
+    }
+
+    pub(crate) fn locks(&self) -> &Arc<Locks> {
+        &self.locks
+    }
+
+    pub(crate) fn extensions(&self) -> &Arc<Extensions> {
+        &self.extensions
+    }
+
+    /// Whether every client but this one was told everything that has happened so far.
+    pub(crate) fn others_know(&self, client: u64) -> bool {
+        self.clients.untold(client).is_empty()
+    }
+
+    /// Waits until every client but this one was told everything that has happened so far, or is gone.
+    pub(crate) async fn others_are_told(&self, client: u64) {
+        for (mailbox, event) in self.clients.untold(client) {
+            mailbox.told(event).await;
+        }
+    }
 }
 
 /// The key pair that the daemon shows to peers.
@@ -322,6 +357,13 @@ impl Clients {
         Some((mailbox, Presence { clients: self.clone(), id }))
     }
 
+    /// The other clients that were not told everything yet, and up to where they have to be.
+    fn untold(&self, client: u64) -> Vec<(Arc<Mailbox>, u64)> {
+        let state = self.lock();
+        let others = state.mailboxes.iter().filter(|(id, _)| **id != client);
+        others.filter_map(|(_, mailbox)| Some((mailbox.clone(), mailbox.untold()?))).collect()
+    }
+
     async fn wait_empty(&self) {
         loop {
             let left = self.empty.notified();
@@ -342,7 +384,9 @@ struct Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         let mut state = self.clients.lock();
-        state.mailboxes.remove(&self.id);
+        if let Some(mailbox) = state.mailboxes.remove(&self.id) {
+            mailbox.gone();
+        }
         if state.mailboxes.is_empty() {
             self.clients.empty.notify_waiters();
         }
@@ -394,7 +438,7 @@ where
     };
     debug!(client = id, "a client connected");
     let stopping = shared.stopping.clone();
-    let connection = Connection::new(io, shared, mailbox, limits);
+    let connection = Connection::new(io, shared, mailbox, id, limits);
     let gone = connection::run(connection, stopping).await;
     match gone {
         Gone::Closed | Gone::Stopped => debug!(client = id, "a client is gone: {gone}"),

@@ -16,6 +16,7 @@ pub(crate) enum WaitKind {
     Update,
     Seek,
     Download,
+    Lock,
 }
 
 /// A request that waits, as it was asked.

@@ -223,6 +223,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                 }
                 ConnectionEvent::Handshake { remote_public_key, .. } => {
                     self.remote_public_key = remote_public_key;
+                    let _ = self.link.remote_public_key.set(remote_public_key);
                     self.progress
                         .send_modify(|progress| progress.remote_public_key = Some(remote_public_key));
                 }

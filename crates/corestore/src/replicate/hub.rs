@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::core::ReplicatedCore;
 use super::driver::Driver;
 use super::link::Link;
-use super::options::{Progress, ReplicateError, ReplicateOptions, Replication};
+use super::options::{ExtensionError, Progress, ReplicateError, ReplicateOptions, Replication};
 
 /// Where connections find cores.
 pub trait CoreSource: Send + Sync + 'static {
@@ -132,17 +132,51 @@ impl ReplicationHub {
         *self.extensions.lock().unwrap_or_else(PoisonError::into_inner) = sink;
     }
 
-    /// Sends an extension message to all peers of a core.
-    pub fn broadcast_extension(&self, discovery_key: &DiscoveryKey, name: &str, message: &Bytes) {
-        let core = self.cores().get(discovery_key).cloned();
-        let Some(core) = core else { return };
-        let mut state = core.state();
-        state.replicator.broadcast_extension(name, message);
+    /// Sends an extension message to all peers of a core. Returns to how many it went: a peer for which too much
+    /// waits already is left out.
+    pub fn broadcast_extension(
+        &self,
+        discovery_key: &DiscoveryKey,
+        name: &str,
+        message: &Bytes,
+    ) -> Result<usize, ExtensionError> {
+        self.send_extension_to(discovery_key, name, message, |_| true)
+    }
+
+    /// Sends an extension message to the peers of a core that have this public key: one, unless it is connected
+    /// several times. Returns how many there were.
+    pub fn send_extension(
+        &self,
+        discovery_key: &DiscoveryKey,
+        remote_public_key: &[u8; 32],
+        name: &str,
+        message: &Bytes,
+    ) -> Result<usize, ExtensionError> {
+        let wanted = |link: &Link| link.remote_public_key.get() == Some(remote_public_key);
+        self.send_extension_to(discovery_key, name, message, wanted)
+    }
+
+    fn send_extension_to(
+        &self,
+        discovery_key: &DiscoveryKey,
+        name: &str,
+        message: &Bytes,
+        wanted: impl Fn(&Link) -> bool,
+    ) -> Result<usize, ExtensionError> {
+        ExtensionError::check(name, message)?;
+        let Some(core) = self.attached(discovery_key) else { return Ok(0) };
+        let mut guard = core.state();
+        let state = &mut *guard;
+        let mut sent = 0;
+        for (peer, _) in state.peers.iter().filter(|(_, link)| wanted(link)) {
+            sent += usize::from(state.replicator.extension(*peer, name, message.clone()));
+        }
         while let Some(peer) = state.replicator.poll_ready() {
             if let Some(link) = state.peers.get(&peer) {
                 link.ready(peer);
             }
         }
+        Ok(sent)
     }
 
     pub(super) fn extension_sink(&self) -> Option<Arc<ExtensionSink>> {

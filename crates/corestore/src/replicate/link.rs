@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use hypercore::session::FindingPeers;
@@ -13,6 +13,8 @@ use hypercore_replicator::PeerId;
 /// One connection as others see it.
 pub(crate) struct Link {
     pub(super) id: u64,
+    /// Who is on the other side, once the handshake has said so.
+    pub(super) remote_public_key: OnceLock<[u8; 32]>,
     mailbox: Mutex<Mailbox>,
 }
 
@@ -52,7 +54,7 @@ impl Mail {
 
 impl Link {
     pub(super) fn new(id: u64) -> Self {
-        Self { id, mailbox: Mutex::default() }
+        Self { id, remote_public_key: OnceLock::new(), mailbox: Mutex::default() }
     }
 
     /// The core came into use. What its users ask for waits until the connection has looked.

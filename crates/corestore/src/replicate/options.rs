@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hypercore_protocol::{HandshakeResult, HandshakenOptions, KeyPair, NoiseOptions, TransportOptions};
+use thiserror::Error;
 use tokio::sync::watch;
 
 use super::link::Link;
@@ -136,5 +137,46 @@ impl Replication {
     /// Ends the connection.
     pub fn close(&self) {
         self.link.close();
+    }
+}
+
+/// Room for what goes with an extension message.
+const EXTENSION_HEAD: usize = 64;
+
+/// Why an extension message cannot be sent to anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ExtensionError {
+    /// The name is too long.
+    #[error("the extension's name has {length} bytes, peers take at most {limit}")]
+    Name {
+        /// Its length.
+        length: usize,
+        /// The longest that peers take.
+        limit: usize,
+    },
+    /// The message is too large.
+    #[error("the extension message has {length} bytes, at most {limit} can be sent at once")]
+    Message {
+        /// Its length.
+        length: usize,
+        /// The largest that can be sent.
+        limit: usize,
+    },
+}
+
+impl ExtensionError {
+    /// The longest name.
+    pub const MAX_NAME: usize = hypercore_protocol::MAX_EXTENSION_NAME as usize;
+    /// The largest message.
+    pub const MAX_MESSAGE: usize = hypercore_protocol::MAX_MESSAGE - Self::MAX_NAME - EXTENSION_HEAD;
+
+    /// Checks what is to be sent: what is too large would cost the connection.
+    pub fn check(name: &str, message: &[u8]) -> Result<(), Self> {
+        let (limit, length) = (Self::MAX_NAME, name.len());
+        if length > limit {
+            return Err(Self::Name { length, limit });
+        }
+        let (limit, length) = (Self::MAX_MESSAGE, message.len());
+        if length > limit { Err(Self::Message { length, limit }) } else { Ok(()) }
     }
 }

@@ -17,7 +17,7 @@ use hypercore_protocol::{
 use secret_stream::noise::Handshake;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::{CoreSource, ReplicateOptions, Replication, ReplicationHub};
+use super::{CoreSource, ExtensionError, ReplicateOptions, Replication, ReplicationHub};
 
 /// A store in memory, with no more than replication needs.
 #[derive(Clone)]
@@ -367,10 +367,22 @@ async fn extension_messages_reach_the_sink() {
     })));
     let _connections = connect(&a, &b);
     eventually("they are peers", || log.peer_count() == 1 && copy.peer_count() == 1).await;
-    a.hub.broadcast_extension(&log.discovery_key(), "chat", &Bytes::from_static(b"hello"));
+    let (core, hello) = (log.discovery_key(), Bytes::from_static(b"hello"));
+    assert_eq!(a.hub.broadcast_extension(&core, "chat", &hello), Ok(1));
     eventually("it is heard", || !heard.lock().unwrap().is_empty()).await;
-    let expected = (log.discovery_key(), a.identity.public, "chat".to_owned(), Bytes::from_static(b"hello"));
-    assert_eq!(*heard.lock().unwrap(), [expected]);
+    // To one peer, and to one who is none.
+    assert_eq!(a.hub.send_extension(&core, &[7; 32], "chat", &hello), Ok(0));
+    assert_eq!(a.hub.send_extension(&core, &b.identity.public, "chat", &hello), Ok(1));
+    eventually("it is heard again", || heard.lock().unwrap().len() > 1).await;
+    let expected = (core, a.identity.public, "chat".to_owned(), hello.clone());
+    assert_eq!(*heard.lock().unwrap(), [expected.clone(), expected]);
+    // What no message can carry is refused, and the connection lives on.
+    let large = Bytes::from(vec![0; ExtensionError::MAX_MESSAGE + 1]);
+    assert!(a.hub.broadcast_extension(&core, "chat", &large).is_err());
+    assert!(a.hub.broadcast_extension(&core, &"x".repeat(1025), &hello).is_err());
+    assert_eq!(a.hub.broadcast_extension(&core, "chat", &large.slice(1..)), Ok(1));
+    eventually("the largest is heard", || heard.lock().unwrap().len() > 2).await;
+    assert_eq!(heard.lock().unwrap()[2].3.len(), ExtensionError::MAX_MESSAGE);
 }
 
 #[tokio::test]

@@ -59,12 +59,12 @@ impl Rpc {
             Method::NetworkOpen => self.outbox.response(call, &self.network_open()),
             Method::NetworkStatus => self.outbox.response(call, &NetworkStatusResponse::default()),
             Method::NetworkAllStatuses => self.outbox.response(call, &AllNetworkStatusesResponse::default()),
-            Method::HypercoreRegisterExtension
-            | Method::HypercoreUnregisterExtension
-            | Method::HypercoreSendExtension
-            | Method::HypercoreAcquireLock
-            | Method::HypercoreReleaseLock
-            | Method::NetworkConfigure
+            Method::HypercoreRegisterExtension => decoded!(register_extension),
+            Method::HypercoreUnregisterExtension => decoded!(unregister_extension),
+            Method::HypercoreSendExtension => decoded!(send_extension),
+            Method::HypercoreAcquireLock => decoded!(acquire_lock),
+            Method::HypercoreReleaseLock => decoded!(release_lock),
+            Method::NetworkConfigure
             | Method::NetworkRegisterExtension
             | Method::NetworkUnregisterExtension
             | Method::NetworkSendExtension => self.outbox.error(call, &not_offered(method)),
@@ -122,7 +122,7 @@ impl Rpc {
             discovery_key: Some(Bytes::copy_from_slice(info.discovery_key.as_bytes())),
         };
         self.outbox.response(call, &response);
-        let session = Session { core: holder, _events: events, downloads: None, uploads: None };
+        let session = Session { core: holder, _events: events, downloads: None, uploads: None, lock: None };
         self.table.add_session(request.id, session);
         Ok(())
     }
@@ -154,6 +154,7 @@ impl Rpc {
         for waiting in &ended {
             self.answer_ended(waiting, text::FEED_CLOSED);
         }
+        self.end_extensions(request.id);
         if let SessionCore::Strong(core) = &session.core {
             // Work that was just ended may still hold on to the session.
             core.close();
@@ -166,7 +167,7 @@ impl Rpc {
 
     fn get(&mut self, call: Header, request: GetRequest) -> Result<(), Gone> {
         let core = match self.core(request.id) {
-            Ok(_) if self.table.has_resource(request.resource_id) => {
+            Ok(_) if self.has_resource(request.resource_id) => {
                 Err(resource_in_use(request.resource_id))
             }
             core => core,
@@ -368,7 +369,7 @@ impl Rpc {
 
     fn download(&mut self, call: Header, request: DownloadRequest) -> Result<(), Gone> {
         let core = match self.core(request.id) {
-            Ok(_) if self.table.has_resource(request.resource_id) => {
+            Ok(_) if self.has_resource(request.resource_id) => {
                 Err(resource_in_use(request.resource_id))
             }
             core => core,
