@@ -56,7 +56,13 @@ pub(crate) async fn run<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
-    pub(crate) fn new(io: IO, server: Arc<Shared>, mailbox: Arc<Mailbox>, client: u64, limits: Limits) -> Self {
+    pub(crate) fn new(
+        io: IO,
+        server: Arc<Shared>,
+        mailbox: Arc<Mailbox>,
+        client: u64,
+        limits: Limits,
+    ) -> Self {
         let stall = limits.stall;
         Self { io, rpc: Rpc::new(server, mailbox, client, limits), stall, stalled: None, ended: false }
     }

@@ -167,9 +167,7 @@ impl Rpc {
 
     fn get(&mut self, call: Header, request: GetRequest) -> Result<(), Gone> {
         let core = match self.core(request.id) {
-            Ok(_) if self.has_resource(request.resource_id) => {
-                Err(resource_in_use(request.resource_id))
-            }
+            Ok(_) if self.has_resource(request.resource_id) => Err(resource_in_use(request.resource_id)),
             core => core,
         };
         let core = match core {
@@ -369,9 +367,7 @@ impl Rpc {
 
     fn download(&mut self, call: Header, request: DownloadRequest) -> Result<(), Gone> {
         let core = match self.core(request.id) {
-            Ok(_) if self.has_resource(request.resource_id) => {
-                Err(resource_in_use(request.resource_id))
-            }
+            Ok(_) if self.has_resource(request.resource_id) => Err(resource_in_use(request.resource_id)),
             core => core,
         };
         let core = match core {
