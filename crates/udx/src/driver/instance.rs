@@ -13,6 +13,34 @@ use super::stream::UdxStream;
 use crate::stream::Config;
 
 /// One instance of UDX. Clones are handles of the same instance; sockets and streams keep it alive.
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use udx::{StreamOptions, Udx};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = (Udx::new(), Udx::new());
+/// let (at_alice, at_bob) = (alice.bind("127.0.0.1:0".parse()?)?, bob.bind("127.0.0.1:0".parse()?)?);
+/// let mut a = alice.stream(StreamOptions::default())?;
+/// let mut b = bob.stream(StreamOptions::default())?;
+///
+/// // UDX has no handshake: each side learns the other's id and address by other means.
+/// a.connect(&at_alice, b.local_id(), at_bob.local_addr())?;
+/// b.connect(&at_bob, a.local_id(), at_alice.local_addr())?;
+///
+/// a.write_all(b"over UDP, in order").await?;
+/// a.shutdown().await?;
+/// let mut text = String::new();
+/// b.read_to_string(&mut text).await?;
+/// assert_eq!(text, "over UDP, in order");
+///
+/// // Plain datagrams go beside the streams.
+/// at_bob.send("hello".into(), at_alice.local_addr())?;
+/// assert_eq!(at_alice.recv().await.unwrap().payload, "hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Udx {
     instance: Arc<Instance>,
