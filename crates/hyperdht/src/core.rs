@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use indexmap::IndexMap;
@@ -18,7 +18,7 @@ use crate::addresses::local_addresses;
 use crate::messages::{Command, error};
 use crate::nat::Strategy;
 use crate::punching::{PoolSocket, PunchBudget, Punched};
-use crate::records::{Answer, Store, StoreRequest};
+use crate::records::Store;
 use crate::router::{self, Route, Step};
 use crate::rpc::{ReplyOptions, Request, Rpc};
 use crate::server::ServerCore;
@@ -161,7 +161,12 @@ impl Core {
             None => request.unknown_command(),
             Some(Command::PeerHandshake) => self.on_handshake(request),
             Some(Command::PeerHolepunch) => self.on_holepunch(request),
-            Some(command) => self.on_stored(request, command),
+            Some(_) => {
+                let id = self.rpc.id();
+                if !lock(&self.store).serve(id.as_ref(), &request) {
+                    request.unknown_command();
+                }
+            }
         }
     }
 
@@ -190,29 +195,6 @@ impl Core {
                 }
             }
             step => take_step(&request, step),
-        }
-    }
-
-    fn on_stored(&self, request: Request, command: Command) {
-        let stored = StoreRequest {
-            from: request.from.addr,
-            command,
-            target: request.target,
-            token: request.token,
-            value: request.value.clone(),
-        };
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
-        let id = self.rpc.id();
-        let answer = lock(&self.store).handle(Instant::now(), unix_ms, id.as_ref(), stored);
-        match answer {
-            Answer::Value(value) => request.reply(value, ReplyOptions::default()),
-            Answer::Done => request.reply(None, ReplyOptions::bare()),
-            Answer::Error(code) => {
-                request.error(code, ReplyOptions { token: false, ..ReplyOptions::default() })
-            }
-            Answer::Ignore => {}
-            Answer::NotMine => request.unknown_command(),
         }
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod announcer;
 mod batch;
 mod find_peer;
+mod front;
 mod immutable;
 mod mutable;
 mod store_at;
@@ -19,7 +20,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 pub use batch::{Announced, BATCH_WINDOW, BatchOptions, announce_many};
 pub use find_peer::{FindPeer, FoundPeer, find_peer};
 pub use immutable::{ImmutableValue, immutable_get, immutable_put};
-pub use mutable::{MutableGetOptions, MutableValue, mutable_get, mutable_put};
+pub use mutable::{MutableGetOptions, MutableValue, Refresh, mutable_get, mutable_put};
 pub use store_at::Stored;
 pub use topic::{
     AnnounceOptions, Announcers, TopicQuery, announce, lookup, lookup_and_unannounce, unannounce,

@@ -88,6 +88,7 @@ impl AnnouncerHandle {
     }
 
     /// Waits until the relays are as wanted.
+    #[cfg(test)]
     pub(crate) async fn changed(&self, mut wanted: impl FnMut(&[Relay]) -> bool) {
         self.wait(|view| view.ended || wanted(&view.relays)).await;
     }

@@ -6,4 +6,3 @@ mod state;
 mod tests;
 
 pub(crate) use driver::{AnnouncerHandle, announcer};
-pub(crate) use state::Relay;
