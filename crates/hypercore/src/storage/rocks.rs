@@ -24,6 +24,13 @@ const COLUMN_FAMILY: &str = "corestore";
 /// Values from this size on go to blob files, so that compactions do not copy them.
 const MIN_BLOB_SIZE: u64 = 4096;
 
+/// Each file of the engine's log tells where the one before it ended. Without this, when a file's end, or all that was
+/// written to it, is lost with the power and the file after it is not, the engine takes the later one all the same: a
+/// later commit without an earlier one.
+const NO_HOLES: &str = "track_and_verify_wals=true";
+/// How the engine then words that there is no log at all.
+const NO_LOG: &str = "no WAL file";
+
 /// A RocksDB database.
 pub(super) struct RocksStorage {
     pub(super) db: DB,
@@ -75,11 +82,19 @@ impl RocksStorage {
     /// Opens or makes the database in `path`, a folder of its own.
     pub(super) fn open(path: &Path, memory: Memory, fsync: FsyncPolicy) -> Result<Self, rocksdb::Error> {
         let cache = Cache::new_hyper_clock_cache(memory.cache, 0);
-        let families = [
-            ColumnFamilyDescriptor::new("default", family_options(&cache, memory)),
-            ColumnFamilyDescriptor::new(COLUMN_FAMILY, family_options(&cache, memory)),
-        ];
-        let db = DB::open_cf_descriptors(&database_options(), path, families)?;
+        let open = |options: &Options| {
+            let families = [
+                ColumnFamilyDescriptor::new("default", family_options(&cache, memory)),
+                ColumnFamilyDescriptor::new(COLUMN_FAMILY, family_options(&cache, memory)),
+            ];
+            DB::open_cf_descriptors(options, path, families)
+        };
+        let mut options = database_options();
+        let db = match open(&options.get_options_from_string(NO_HOLES)?) {
+            // All of it was lost, and nothing that came later is there.
+            Err(error) if error.as_ref().contains(NO_LOG) => open(&options)?,
+            opened => opened?,
+        };
         let mut write_options = WriteOptions::default();
         write_options.set_sync(fsync == FsyncPolicy::EveryCommit);
         // See `stall`.
