@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use hyperdht::messages::{
-    Announce, Handshake, Holepunch, HolepunchPayload, LookupReply, Message, MutablePut, MutableRecord, NoisePayload,
-    Peer, PluginRequest, decode_seq,
+    Announce, Handshake, Holepunch, HolepunchPayload, LookupReply, Message, MutablePut, MutableRecord,
+    NoisePayload, Peer, PluginRequest, decode_seq,
 };
 use libfuzzer_sys::fuzz_target;
 

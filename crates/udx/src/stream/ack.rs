@@ -2,7 +2,7 @@
 
 use crate::congestion::bbr::Acked;
 use crate::congestion::rate::Burst;
-use crate::packet::Packet;
+use crate::packet::{MAX_SACKS, Packet};
 use crate::seq;
 use crate::stream::sent::{Sent, State};
 use crate::stream::types::Event;
@@ -22,6 +22,9 @@ const MAX_END_TIMEOUTS: u8 = 2;
 /// Timeouts of a large packet after which the path counts as too narrow for it.
 const BLACK_HOLE_TIMEOUTS: u8 = 2;
 
+/// Packets numbered further ahead do not change the window: a forged one could otherwise shut out all later updates.
+const MAX_WINDOW_LEAD: u64 = 1 << 17;
+
 /// Where loss recovery is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recovery {
@@ -40,6 +43,9 @@ pub(crate) struct Rack {
     latest: Option<(u64, u64)>,
     /// Highest number delivered, plus one.
     forward: u64,
+    /// An acknowledgement that is full of SACK ranges says nothing about packets beyond the last of them: libudx reports
+    /// the lowest fifty. They must not be taken for lost because packets that were repeated later have arrived.
+    horizon: u64,
     reordering_seen: bool,
     /// How many quarters of the round trip time to wait: more after needless retransmissions.
     steps: u64,
@@ -53,6 +59,7 @@ impl Rack {
             rtt: 0,
             latest: None,
             forward: first,
+            horizon: u64::MAX,
             reordering_seen: false,
             steps: 1,
             calm_rounds: 0,
@@ -69,7 +76,10 @@ impl StreamState {
         if ack > self.sent.next() {
             return;
         }
-        if ack >= first && (self.window_seq < number || (self.window_seq == number && self.window_ack <= ack))
+        let plausible = number.abs_diff(self.recv.next()) <= MAX_WINDOW_LEAD;
+        if ack >= first
+            && plausible
+            && (self.window_seq < number || (self.window_seq == number && self.window_ack <= ack))
         {
             self.remote_window = packet.header.window;
             self.window_seq = number;
@@ -99,11 +109,13 @@ impl StreamState {
             }
         }
         let (first, next) = (self.sent.first(), self.sent.next());
+        let (mut ranges, mut last) = (0, first);
         for (start, end) in packet.sacks() {
             let (start, end) = (seq::widen(start, first), seq::widen(end, first));
             if start >= end || end > next || end <= first {
                 continue;
             }
+            (ranges, last) = (ranges + 1, last.max(end));
             // One small allocation where something new is reported; runs that are known cost a look-up.
             let mut delivered = Vec::new();
             self.sent.acknowledge_run(start.max(first), end, |number, sent| delivered.push((number, sent)));
@@ -111,6 +123,11 @@ impl StreamState {
                 self.on_delivered(number, &sent);
             }
         }
+        self.rack.horizon = match self.rack.horizon {
+            _ if ranges < MAX_SACKS => u64::MAX,
+            u64::MAX => last,
+            before => before.max(last),
+        };
         self.unsettled = true;
         if let Some(until) = self.changing
             && self.sent.first() >= until
@@ -237,13 +254,13 @@ impl StreamState {
         let patience = self.rack.rtt + self.reorder_window();
         let (mut deadline, mut lost_data) = (None, false);
         let (burst, mtu) = (&mut self.burst, &mut self.mtu);
-        self.sent.lose_oldest(|_, sent| {
+        self.sent.lose_oldest(self.rack.horizon, |sent| {
             if sent.time > latest_time || sent.order >= latest {
                 return false;
             }
             let due = sent.time + patience;
             if due > now {
-                deadline = Some(due);
+                deadline = Some(deadline.map_or(due, |deadline: u64| deadline.min(due)));
                 return false;
             }
             match sent.probe {

@@ -54,6 +54,8 @@ pub(crate) struct Outstanding {
     /// All transmissions in the order they were made. Those that were acknowledged or repeated since are skipped when
     /// they come to the front.
     order: VecDeque<(u64, u64)>,
+    /// Those of them whose fate the remote has had no room to tell.
+    parked: VecDeque<(u64, u64)>,
     transmissions: u64,
     /// Lost packets, some of which may have been acknowledged since.
     lost: VecDeque<u64>,
@@ -72,6 +74,7 @@ impl Outstanding {
             first,
             packets: VecDeque::new(),
             order: VecDeque::new(),
+            parked: VecDeque::new(),
             transmissions: 0,
             lost: VecDeque::new(),
             sacked: Ranges::default(),
@@ -212,6 +215,7 @@ impl Outstanding {
         }
         if self.packets.is_empty() {
             self.order.clear();
+            self.parked.clear();
             self.lost.clear();
         }
         Some((seq, packet))
@@ -240,20 +244,41 @@ impl Outstanding {
         self.sacked = sacked;
     }
 
-    /// Packets under way, the longest sent first, as long as `lost` says they are lost: these become so.
-    pub(crate) fn lose_oldest(&mut self, mut lost: impl FnMut(u64, &Sent) -> bool) {
+    /// Packets under way, the longest sent first, as long as `lost` says they are lost: these become so. Packets from
+    /// `horizon` on are left alone until it has moved: what the remote knows about them it could not say.
+    pub(crate) fn lose_oldest(&mut self, horizon: u64, mut lost: impl FnMut(&Sent) -> bool) {
+        while let Some(&(seq, order)) = self.parked.front() {
+            if let Some(packet) = self.under_way(seq, order)
+                && (seq >= horizon || !self.lose_if(seq, &packet, &mut lost))
+            {
+                break;
+            }
+            self.parked.pop_front();
+        }
         while let Some(&(seq, order)) = self.order.front() {
-            let current =
-                self.get(seq).filter(|packet| packet.order == order && packet.state == State::InFlight);
-            if let Some(packet) = current.copied() {
-                if !lost(seq, &packet) {
+            if let Some(packet) = self.under_way(seq, order) {
+                if seq >= horizon {
+                    self.parked.push_back((seq, order));
+                } else if !self.lose_if(seq, &packet, &mut lost) {
                     return;
                 }
-                self.lose(seq);
-                self.lost.push_back(seq);
             }
             self.order.pop_front();
         }
+    }
+
+    /// The packet, if its last transmission was number `order` and is still under way.
+    fn under_way(&self, seq: u64, order: u64) -> Option<Sent> {
+        self.get(seq).filter(|packet| packet.order == order && packet.state == State::InFlight).copied()
+    }
+
+    fn lose_if(&mut self, seq: u64, packet: &Sent, lost: &mut impl FnMut(&Sent) -> bool) -> bool {
+        let is_lost = lost(packet);
+        if is_lost {
+            self.lose(seq);
+            self.lost.push_back(seq);
+        }
+        is_lost
     }
 
     fn lose(&mut self, seq: u64) {
