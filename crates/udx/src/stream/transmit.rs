@@ -6,6 +6,7 @@ use crate::packet::{self, HEADER_SIZE, Header, MAX_SACKS, SACK_SIZE};
 use crate::seq;
 use crate::stream::StreamState;
 use crate::stream::ack::Recovery;
+use crate::stream::mtu;
 use crate::stream::sent::{Sent, State};
 use crate::stream::types::{CloseReason, Path, Transmit};
 
@@ -251,12 +252,15 @@ impl StreamState {
         Some(Next::Again(number, sent))
     }
 
-    /// Packets from before a change of the remote are repeated over the path they were made for, which takes their
-    /// size; every second time over the new one, should the old one be dead.
+    /// Packets from before a change of the remote are repeated over the path they were made for, as libudx does it: that
+    /// one takes their size. After a timeout the old path may be dead: then they go over the new one if they certainly
+    /// fit, and in turn over both if not.
     fn path_of(&self, next: &Next) -> Option<Path> {
         match next {
-            Next::Again(_, sent) if sent.path != self.path_changes && sent.transmits % 2 == 1 => {
-                self.previous.or(self.path)
+            Next::Again(_, sent) if sent.path != self.path_changes => {
+                let fits = sent.size() + self.ip_overhead() <= usize::from(mtu::BASE);
+                let new = sent.timeouts > 0 && (fits || sent.timeouts % 2 == 1);
+                if new { self.path } else { self.previous.or(self.path) }
             }
             _ => self.path,
         }

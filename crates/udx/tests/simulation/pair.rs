@@ -72,13 +72,14 @@ pub(crate) fn path(remote_id: u32) -> Path {
     Path { remote_id, remote: ([127, 0, 0, 1], 4000).into(), socket: 0, link_mtu: None }
 }
 
-/// Ends 0 and 1; link 0 leads from end 0 to end 1.
+/// Ends 0 and 1, and routes between them; link 0 of a route leads from end 0 to end 1. Which route a packet takes says
+/// the socket of its path.
 #[derive(Debug)]
 pub(crate) struct Pair {
     start: Instant,
     pub(crate) now: Duration,
     pub(crate) ends: [End; 2],
-    pub(crate) links: [Link; 2],
+    pub(crate) routes: Vec<[Link; 2]>,
     pattern: Bytes,
     /// Timers fire late by up to a millisecond, as tokio's do.
     pub(crate) coarse_timers: bool,
@@ -97,12 +98,19 @@ impl Pair {
             start,
             now: Duration::ZERO,
             ends: [End::new(1, 2, plan_a, config.clone(), start), End::new(2, 1, plan_b, config, start)],
-            links: [Link::new(knobs_a, random.next()), Link::new(knobs_b, random.next())],
+            routes: vec![[Link::new(knobs_a, random.next()), Link::new(knobs_b, random.next())]],
             pattern: PATTERN_BYTES.with(Bytes::clone),
             coarse_timers: true,
             batch: Vec::new(),
             log: std::env::var_os("UDX_LOG").is_some(),
         }
+    }
+
+    /// Adds a route and returns its number.
+    pub(crate) fn add_route(&mut self, knobs: [Knobs; 2], seed: u64) -> u64 {
+        let mut random = Random(seed);
+        self.routes.push(knobs.map(|knobs| Link::new(knobs, random.next())));
+        self.routes.len() as u64 - 1
     }
 
     pub(crate) fn instant(&self) -> Instant {
@@ -118,7 +126,7 @@ impl Pair {
             if done(self) {
                 return true;
             }
-            let arrivals = self.links.iter().filter_map(Link::next_arrival);
+            let arrivals = self.routes.iter().flatten().filter_map(Link::next_arrival);
             let deadlines = self.ends.iter().filter_map(|end| {
                 let wanted = end.state.next_deadline()?.saturating_duration_since(self.start);
                 Some(if self.coarse_timers { coarse(wanted) } else { wanted })
@@ -139,7 +147,7 @@ impl Pair {
     fn turn(&mut self, at: usize) {
         let now = self.instant();
         let end = &mut self.ends[at];
-        while let Some(datagram) = self.links[1 - at].receive(self.now) {
+        while let Some(datagram) = self.routes.iter_mut().find_map(|route| route[1 - at].receive(self.now)) {
             let packet = Packet::decode(datagram).expect("a UDX packet");
             if self.log {
                 println!(
@@ -177,15 +185,20 @@ impl Pair {
         }
         while let Some(transmit) = end.state.poll_transmit(now, 40, &mut self.batch) {
             assert_eq!(self.batch.len(), transmit.size);
+            let route = transmit.path.socket as usize;
             let datagrams = Bytes::from(std::mem::take(&mut self.batch));
             for from in (0..transmit.size).step_by(transmit.segment_size) {
                 let datagram = datagrams.slice(from..transmit.size.min(from + transmit.segment_size));
                 end.sent_datagrams += 1;
                 if self.log {
                     let header = udx::packet::Header::decode(&datagram);
-                    println!("{:?} end {at} sends {} bytes {header:?}", self.now, datagram.len());
+                    println!(
+                        "{:?} end {at} sends {} bytes on route {route} {header:?}",
+                        self.now,
+                        datagram.len()
+                    );
                 }
-                self.links[at].send(self.now, datagram);
+                self.routes[route][at].send(self.now, datagram);
             }
         }
         while let Some(event) = end.state.poll_event() {
