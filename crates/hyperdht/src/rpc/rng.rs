@@ -4,12 +4,18 @@ use blake2b_simd::Params;
 
 /// BLAKE2b, keyed with the seed, over a counter: unpredictable for whoever does not know the seed, and the same again
 /// for whoever does, which is what simulations need.
-#[derive(Debug)]
 pub(crate) struct Rng {
     seed: [u8; 32],
     counter: u64,
     block: [u8; 64],
     used: usize,
+}
+
+impl std::fmt::Debug for Rng {
+    /// Without the seed, which is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rng").finish_non_exhaustive()
+    }
 }
 
 impl Rng {

@@ -13,11 +13,17 @@ const ROTATION: Duration = Duration::from_millis(7_500);
 
 /// Makes and checks tokens: the keyed hash of a host, under a secret that changes. Nothing is stored for a token, and
 /// nobody else can make one.
-#[derive(Debug)]
 pub(crate) struct Tokens {
     current: [u8; 32],
     previous: [u8; 32],
     since: Instant,
+}
+
+impl std::fmt::Debug for Tokens {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").finish_non_exhaustive()
+    }
 }
 
 impl Tokens {

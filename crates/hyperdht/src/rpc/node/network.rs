@@ -53,10 +53,6 @@ impl Bootstrap {
     pub(super) fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }
-
-    pub(super) fn quick_nat_passed(&mut self) {
-        self.quick_nat = true;
-    }
 }
 
 /// Several nodes are asked to write to our server socket.
@@ -176,6 +172,15 @@ impl Node {
         if std::mem::take(&mut self.bootstrap.test_first) {
             let port = Bytes::copy_from_slice(&self.server_port.to_le_bytes());
             let _ = self.ask_internal(now, from, command::PING_NAT, Some(port), Purpose::QuickNat);
+        }
+    }
+
+    /// Something reaches our server socket. Where that is learnt only after the bootstrap, the proper check follows now;
+    /// dht-rpc would wait for twenty minutes.
+    pub(super) fn quick_nat_passed(&mut self, now: Instant) {
+        self.bootstrap.quick_nat = true;
+        if self.is_bootstrapped() {
+            self.update_network_state(now, true, false);
         }
     }
 

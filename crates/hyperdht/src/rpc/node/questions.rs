@@ -396,7 +396,7 @@ impl Node {
             Purpose::Swap { old, new } => self.swapped(old, new, result),
             Purpose::QuickNat => {
                 if result.is_ok() {
-                    self.bootstrap.quick_nat_passed();
+                    self.quick_nat_passed(now);
                 }
             }
             Purpose::FirewallProbe => self.probed(now, result),
