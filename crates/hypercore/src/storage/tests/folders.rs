@@ -30,6 +30,34 @@ fn what_was_written_is_there_again() {
     assert_eq!(store.read().block(0).unwrap().unwrap(), vec![7; 100_000]);
 }
 
+/// The bytes that the engine reads again when the folder is opened.
+fn log_bytes(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder.join("db")).unwrap().map(|entry| entry.unwrap());
+    let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+    logs.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn closing_leaves_little_to_be_read_again() {
+    for (blocks, sorted) in [(10, false), (100_000, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let database = open(folder.path()).unwrap();
+            let store = database.create_core(&core(1, None)).unwrap();
+            let mut batch = store.batch();
+            for index in 0..blocks {
+                batch.put_block(index, Bytes::from_static(&[7; 40]));
+            }
+            store.commit(&batch).unwrap();
+        }
+        // A small store is closed without ado.
+        assert_eq!(log_bytes(folder.path()) < 500, sorted, "{} bytes", log_bytes(folder.path()));
+        let database = open(folder.path()).unwrap();
+        let store = database.resume(&[1; 32].into()).unwrap().unwrap();
+        assert_eq!(store.read().block(blocks - 1).unwrap().unwrap(), [7; 40].as_slice());
+    }
+}
+
 #[test]
 fn a_folder_is_opened_once() {
     let folder = tempfile::tempdir().unwrap();
