@@ -480,7 +480,7 @@ impl Inner {
         if self.writer.is_some() && (closed || self.state.writable() >= WRITER_ROOM) {
             after.wakers[1] = self.writer.take();
         }
-        if std::mem::take(&mut self.messaged) || closed {
+        if (std::mem::take(&mut self.messaged) || closed) && self.messages.is_some() {
             after.wakers[2] = self.messages.take();
         }
         if self.state.unacknowledged() == 0 {

@@ -29,8 +29,8 @@ struct State {
 impl Schedule {
     /// Has the task look at everything again, soon.
     pub(super) fn wake(&self) {
-        let mut state = self.state();
-        state.wake();
+        let waker = self.state().wake();
+        wake(waker);
     }
 
     /// Gives `stream` a turn soon. False if there is no task any more.
@@ -40,7 +40,9 @@ impl Schedule {
             return false;
         }
         state.ready.push(Arc::clone(stream));
-        state.wake();
+        let waker = state.wake();
+        drop(state);
+        wake(waker);
         true
     }
 
@@ -52,7 +54,9 @@ impl Schedule {
         }
         state.blocked.push(Arc::clone(stream));
         // It may have taken more since the stream looked.
-        state.wake();
+        let waker = state.wake();
+        drop(state);
+        wake(waker);
         true
     }
 
@@ -74,7 +78,9 @@ impl Schedule {
         }
         state.timers.insert((at, stream.local_id), Arc::clone(stream));
         if !state.running && state.sleeps_until.is_none_or(|until| at < until) {
-            state.wake();
+            let waker = state.wake();
+            drop(state);
+            wake(waker);
         }
     }
 
@@ -130,13 +136,17 @@ impl Schedule {
 }
 
 impl State {
-    fn wake(&mut self) {
+    /// The waker to call once the lock is free; the last reference to a task may die with its waker.
+    fn wake(&mut self) -> Option<Waker> {
         if std::mem::replace(&mut self.again, true) || self.running {
-            return;
+            return None;
         }
-        // The waker stays: cloning it costs less than the task's setting it anew. Waking only queues the task.
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
+        self.waker.clone()
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
