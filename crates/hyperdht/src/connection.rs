@@ -76,6 +76,9 @@ impl From<io::Error> for ConnectionError {
 
 impl Connection {
     pub(crate) fn new(parts: ConnectionParts) -> Self {
+        // Shows the way to a remote that waits for a first packet, whenever the user of this side begins. The JS peers
+        // do so to confirm a way (npm `hyperdht` 6.34, `confirmDirectUpgrade`); all ignore it otherwise.
+        let _ = parts.stream.send_message(Bytes::new());
         Self {
             parts,
             secret: None,

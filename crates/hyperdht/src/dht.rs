@@ -147,6 +147,7 @@ impl HyperDht {
             any_port: options.any_port,
             ephemeral: options.ephemeral,
             firewalled: options.firewalled.unwrap_or(true),
+            quick_firewall: options.quick_firewall,
             nodes: options.nodes.clone(),
             ..RpcOptions::default()
         };

@@ -42,6 +42,9 @@ pub struct DhtOptions {
     pub ephemeral: Option<bool>,
     /// `Some(false)`: others reach this node's port without having been called first. `None`: find out.
     pub firewalled: Option<bool>,
+    /// Find that out while entering the network, if the first answer looks promising; otherwise it takes minutes, and
+    /// until then this node counts as not reachable.
+    pub quick_firewall: bool,
     /// How often a silent connection says that it lives. `None` for never.
     pub connection_keep_alive: Option<Duration>,
     /// The least time between two attempts to open a NAT that randomises ports: each sends thousands of packets.
@@ -62,6 +65,7 @@ impl Default for DhtOptions {
             key_pair: None,
             ephemeral: None,
             firewalled: None,
+            quick_firewall: true,
             connection_keep_alive: Some(Duration::from_secs(5)),
             random_punch_interval: Duration::from_secs(20),
             defer_random_punch: false,

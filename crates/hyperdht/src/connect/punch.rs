@@ -137,7 +137,7 @@ impl Rounds<'_> {
             // Where the server says it is, unless that is nowhere in particular.
             let says = answer.note.addresses.as_deref().map(socket_addrs).unwrap_or_default();
             let remote = self.puncher.remote_firewall();
-            if remote < Firewall::Random {
+            if remote < Firewall::Random && fast_open.is_some() {
                 for address in says.into_iter().take(2).filter(|a| a.port() != 0 && Some(*a) != fast_open) {
                     self.puncher.open_session(address);
                 }

@@ -150,6 +150,7 @@ impl<R: Clone> HandshakeTable<R> {
     }
 
     /// Handshakes in the table.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -38,7 +38,21 @@ impl Testnet {
 
     /// A user of the network.
     pub(crate) async fn node(&self) -> HyperDht {
-        let node = HyperDht::new(self.options()).await.unwrap();
+        self.node_with(self.options()).await
+    }
+
+    /// A user that does not know yet that everybody reaches it: on loopback everybody does.
+    pub(crate) async fn shy_node(&self) -> HyperDht {
+        self.node_with(DhtOptions { quick_firewall: false, ..self.options() }).await
+    }
+
+    /// A user that knows that everybody reaches it.
+    pub(crate) async fn open_node(&self) -> HyperDht {
+        self.node_with(DhtOptions { firewalled: Some(false), ..self.options() }).await
+    }
+
+    async fn node_with(&self, options: DhtOptions) -> HyperDht {
+        let node = HyperDht::new(options).await.unwrap();
         within(node.fully_bootstrapped()).await.unwrap();
         node
     }
