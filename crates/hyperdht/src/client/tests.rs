@@ -229,6 +229,8 @@ async fn a_relay_that_dies_is_replaced() {
     let gone = handle.relays()[0].node.addr;
     let (node, _) = network.nodes.iter().find(|(rpc, _)| rpc.server_socket().local_addr() == gone).unwrap();
     node.close().await;
+    // Taken, so that no node of another test comes to be where this one was.
+    let _grave = std::net::UdpSocket::bind(gone).unwrap();
     within(handle.changed(|relays| relays.len() == 3 && relays.iter().all(|relay| relay.node.addr != gone)))
         .await;
     within(handle.stop()).await;

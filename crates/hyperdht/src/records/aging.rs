@@ -102,8 +102,7 @@ impl<V> AgingMap<V> {
         if !self.fresh.entries.contains_key(key)
             && let Some(entry) = self.stale.remove(key)
         {
-            let host_full = self.host_full(key, entry.host, entry.bytes);
-            if host_full || self.is_full(entry.bytes) {
+            if self.is_full(entry.bytes) {
                 self.stale.insert(*key, entry);
             } else {
                 self.fresh.insert(*key, entry);
@@ -158,15 +157,20 @@ impl<V> AgingMap<V> {
             || self.fresh.bytes.saturating_add(bytes) > self.bounds.bytes
     }
 
+    /// Counts both generations: whoever fills its share has to wait until that is forgotten.
     fn host_full(&self, key: &[u8; 32], host: Option<Host>, bytes: usize) -> bool {
         let Some(host) = host else { return false };
-        let mut usage = self.fresh.hosts.get(&host).copied().unwrap_or_default();
-        if let Some(old) = self.fresh.entries.get(key).filter(|entry| entry.host == Some(host)) {
-            usage.entries -= 1;
-            usage.bytes -= old.bytes;
+        let (mut entries, mut used) = (0, 0);
+        for generation in [&self.fresh, &self.stale] {
+            let usage = generation.hosts.get(&host).copied().unwrap_or_default();
+            entries += usage.entries;
+            used += usage.bytes;
+            if let Some(old) = generation.entries.get(key).filter(|entry| entry.host == Some(host)) {
+                entries -= 1;
+                used -= old.bytes;
+            }
         }
-        usage.entries >= self.bounds.host_entries
-            || usage.bytes.saturating_add(bytes) > self.bounds.host_bytes
+        entries >= self.bounds.host_entries || used.saturating_add(bytes) > self.bounds.host_bytes
     }
 
     fn expire(&mut self, now: Instant) {
@@ -298,6 +302,11 @@ mod tests {
                             prop_assert_eq!(map.peek(now, &key(k)), Some(&k));
                         }
                     }
+                }
+                for n in 1..4 {
+                    let of = |generation: &Generation<u8>| host(n).and_then(|host| generation.hosts.get(&host)).copied().unwrap_or_default();
+                    let (fresh, stale) = (of(&map.fresh), of(&map.stale));
+                    prop_assert!(fresh.entries + stale.entries <= 3 && fresh.bytes + stale.bytes <= 100);
                 }
                 for generation in [&map.fresh, &map.stale] {
                     prop_assert!(generation.entries.len() <= 6);

@@ -91,8 +91,12 @@ impl Announcements {
 
     /// Whether [`add`](Self::add) would refuse.
     pub(super) fn would_refuse(&self, host: Option<Host>, topic: &[u8; 32], public_key: &[u8; 32]) -> bool {
-        let used = host.and_then(|host| self.fresh.hosts.get(&host)).copied().unwrap_or(0);
-        used >= self.max_of_host && !self.fresh.contains(topic, public_key)
+        let Some(host) = host else { return false };
+        let used = |generation: &Generation| generation.hosts.get(&host).copied().unwrap_or(0);
+        // Both generations: whoever fills its share has to wait until that is forgotten.
+        used(&self.fresh) + used(&self.stale) >= self.max_of_host
+            && !self.fresh.contains(topic, public_key)
+            && !self.stale.contains(topic, public_key)
     }
 
     /// Adds or renews an announcement. `bump` is 0 or the latest time the topic was bumped to.

@@ -32,8 +32,8 @@ pub struct StoreLimits {
     pub value_len: usize,
     /// How long values are kept (npm: 48 hours).
     pub value_age: Duration,
-    /// Of each bound, one host (an IPv4 address, a /64 of IPv6) gets at most this fraction: 4 is a quarter. Loopback
-    /// addresses may have all.
+    /// Of each bound, one host (an IPv4 address, a /64 of IPv6) gets at most this fraction, in both generations
+    /// together: 4 is a quarter. Loopback addresses may have all.
     pub host_share: usize,
 }
 
