@@ -44,8 +44,9 @@ const MAX_DESTROYS: u32 = 8;
 /// [`poll_transmit`](Self::poll_transmit) until it returns `None`, take the events, and sleep until
 /// [`next_deadline`](Self::next_deadline) or until something arrives. A burst of received packets is acknowledged once.
 ///
-/// What a remote can make a stream hold is bounded: by twice the receive window of bytes in order, a quarter more than
-/// the window in at most 16,384 packets that wait for a gap to close, and [`MAX_QUEUED_MESSAGES`] messages.
+/// What a remote can make a stream hold is bounded: an honest one one receive window of bytes in order and two in packets
+/// that wait for a gap to close, any other four windows; at most 16,384 packets that wait; and [`MAX_QUEUED_MESSAGES`]
+/// messages.
 #[derive(Debug)]
 pub struct StreamState {
     local_id: u32,

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How many received bytes the stream holds until they are read, and the window that the remote is told while it
-    /// holds none. libudx: 4 MiB.
+    /// holds none; packets that wait for a lost one may take twice as much beside it. libudx: 4 MiB.
     pub receive_window: u32,
     /// How many bytes beyond the send window may be queued before [`StreamState::writable`] says no. libudx: 256 KiB.
     pub high_watermark: usize,

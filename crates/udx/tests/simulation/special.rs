@@ -20,7 +20,7 @@ fn plan(to_write: usize) -> Plan {
 
 #[test]
 fn a_stream_goes_on_over_another_path_even_if_the_old_one_is_dead() {
-    seeds(400, |seed| {
+    seeds(300, |seed| {
         let mut random = Random(seed ^ 0xabcd);
         let (to_write, back) = (random.scaled(10, 10) as usize, random.scaled(4, 10) as usize);
         let knobs = [some_knobs(&mut random), some_knobs(&mut random)];
