@@ -1,6 +1,6 @@
 //! The options of the command.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Parser};
 
@@ -12,7 +12,14 @@ use clap::{ArgAction, Parser};
     disable_help_flag = true,
     disable_version_flag = true,
     after_help = "The daemon stays in the foreground and ends on SIGINT or SIGTERM. \
-                  It prints `Listening on SOCKET` when clients can connect."
+                  It prints `Listening on SOCKET` when clients can connect, and with --dht \
+                  `Listening on IP:PORT` when it answers other nodes.\n\n\
+                  Cores that clients open are announced and looked up in the swarm. -a is where the daemon's own \
+                  node of the DHT is bound, -p where its connections come from; both are UDP. A network of one's \
+                  own, on one machine:\n  \
+                  hyperspace-server --dht -a 127.0.0.1:3401\n  \
+                  hyperspace-server -s /tmp/hs1 -h hs1 -a 127.0.0.1:3402 -b 127.0.0.1:3401 -p 7001\n  \
+                  hyperspace-server -s /tmp/hs2 -h hs2 -a 127.0.0.1:3403 -b 127.0.0.1:3401 -p 7002"
 )]
 pub(crate) struct Options {
     /// Folder of the store [default: ~/.hyperspace/storage]
@@ -35,20 +42,30 @@ pub(crate) struct Options {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) connect: Vec<String>,
 
-    /// UDP port of the swarm (accepted, not used yet)
-    #[arg(short, long, value_name = "PORT")]
-    pub(crate) port: Option<u16>,
-
-    /// UDP address of the swarm (accepted, not used yet)
+    /// UDP address of this node in the DHT [default: port 49737 of all interfaces, or any port when that is taken]
     #[arg(short, long, value_name = "IP:PORT")]
-    pub(crate) address: Option<std::net::SocketAddr>,
+    pub(crate) address: Option<SocketAddr>,
 
-    /// DHT node to start from; may be given several times (accepted, not used yet)
+    /// UDP port that connections with peers go out from, on the IP of --address; another when it is taken
+    /// [default: any]
+    #[arg(short, long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
+
+    /// DHT node to enter the network through, as host:port or ip@host:port; may be given several times [default: the
+    /// public network's; with --dht: none, which starts a network of its own]
     #[arg(short, long, value_name = "HOST:PORT")]
     pub(crate) bootstrap: Vec<String>,
 
-    /// Do not join the swarm; peers by address still work
+    /// Be a node of the DHT and nothing else: no store, no socket
+    #[arg(long, conflicts_with_all = ["storage", "host", "rpc_listen", "peer_listen", "connect", "memory_only", "offline", "no_announce", "port"])]
+    pub(crate) dht: bool,
+
+    /// Look for peers that have the cores that clients open, but do not let others find this daemon
     #[arg(long)]
+    pub(crate) no_announce: bool,
+
+    /// Stay out of the swarm; peers by address (--peer-listen, --connect) still work
+    #[arg(long, conflicts_with_all = ["address", "port", "bootstrap", "no_announce"])]
     pub(crate) offline: bool,
 
     /// Store nothing on disk: everything is gone when the daemon ends
@@ -103,6 +120,22 @@ mod tests {
     #[test]
     fn the_options_are_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn options_that_exclude_each_other_are_refused() {
+        for wrong in [
+            &["x", "--dht", "-s", "/a"][..],
+            &["x", "--dht", "--offline"],
+            &["x", "--offline", "-b", "127.0.0.1:1"],
+            &["x", "--offline", "--no-announce"],
+        ] {
+            assert!(Options::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+        let tour = ["x", "-s", "/a", "-h", "a", "-a", "127.0.0.1:3402", "-b", "127.0.0.1:3401", "-p", "7001"];
+        let options = Options::parse_from(tour);
+        assert_eq!((options.port, options.bootstrap.len(), options.dht), (7001, 1, false));
+        assert_eq!(options.address.unwrap().port(), 3402);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod limits;
 mod listener;
 mod locks;
 mod mailbox;
+mod network;
 mod peers;
 mod rpc;
 mod server;
@@ -40,6 +41,7 @@ mod waits;
 
 pub use limits::Limits;
 pub use listener::ListenError;
+pub use network::NetworkOptions;
 pub use peers::{PeerHub, PeerSource, Searching};
 pub use rpc::Gone;
 pub use server::{Server, ServerOptions, StartError};

@@ -11,8 +11,9 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use corestore::Corestore;
+use hyperdht::{DhtOptions, HyperDht};
 use hyperspace_common::Endpoint;
-use hyperspace_server::{Server, ServerOptions};
+use hyperspace_server::{NetworkOptions, Server, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -33,16 +34,32 @@ async fn run(options: cli::Options) -> Result<()> {
     // Before clients can connect, so that a signal that comes early is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let signalled = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    if options.dht {
+        return run_dht_node(&options, signalled).await;
+    }
     let Endpoint::Socket(socket) = Endpoint::socket(options.host.as_deref())? else {
         anyhow::bail!("the socket's name is none");
     };
     let store = open_store(&options)?;
+    let network = (!options.offline).then(|| NetworkOptions {
+        address: options.address,
+        port: options.port,
+        bootstrap: (!options.bootstrap.is_empty()).then_some(options.bootstrap),
+        announce: !options.no_announce,
+    });
     let server = Server::start(ServerOptions {
         store: Some(store),
         socket: Some(socket.clone()),
         rpc_listen: options.rpc_listen,
         peer_listen: options.peer_listen,
         connect: options.connect,
+        network,
         ..ServerOptions::default()
     })
     .await?;
@@ -53,13 +70,38 @@ async fn run(options: cli::Options) -> Result<()> {
     if let Some(address) = server.peer_address() {
         announce(&format!("Listening for peers on {address}"));
     }
+    if let Some(address) = server.dht_address() {
+        announce(&format!("Listening for the DHT on {address}"));
+    }
     tokio::select! {
         () = server.stopped() => {}
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = signalled => {}
     }
     tracing::info!("shutting down");
     server.stop().await;
+    Ok(())
+}
+
+/// A node of the DHT and nothing else.
+async fn run_dht_node(options: &cli::Options, signalled: impl Future<Output = ()>) -> Result<()> {
+    let node = match (options.address, &options.bootstrap[..]) {
+        (Some(address), []) => HyperDht::bootstrapper(address).await?,
+        (None, []) => anyhow::bail!(
+            "a DHT node without --bootstrap starts a network of its own: say with --address where others reach it"
+        ),
+        (_, bootstrap) => {
+            let network = NetworkOptions {
+                address: options.address,
+                bootstrap: Some(bootstrap.to_vec()),
+                ..NetworkOptions::default()
+            };
+            HyperDht::new(DhtOptions { ephemeral: Some(false), ..network.dht() }).await?
+        }
+    };
+    announce(&format!("Listening on {}", node.local_address()));
+    signalled.await;
+    tracing::info!("shutting down");
+    node.close().await;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Where connections with peers come from: addresses that are dialled, an address that is listened on, and whatever
 //! else brings streams.
 //!
-//! A [`PeerSource`] brings connections; [`PeerHub::connected`] makes each of them replicate the whole store. The
-//! swarm is to be one more source.
+//! A [`PeerSource`] brings connections; [`PeerHub::connected`] makes each of them replicate the whole store, and
+//! [`PeerHub::handshaken`] those of the swarm, which are encrypted already.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use std::{
 use corestore::{Corestore, ReplicateError, ReplicateOptions, Replication};
 use futures::{FutureExt, future::BoxFuture};
 use hypercore::{DiscoveryKey, PeerInfo};
-use secret_stream::KeyPair;
+use secret_stream::{KeyPair, noise::HandshakeResult};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -115,6 +115,28 @@ impl PeerHub {
             replication.close();
             return Err(failed("it is this daemon itself"));
         }
+        self.enter(
+            &replication,
+            PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() },
+        );
+        Ok(replication)
+    }
+
+    /// Replicates the store over a stream whose Noise handshake was run already.
+    pub fn handshaken<IO>(
+        self: &Arc<Self>,
+        io: IO,
+        is_initiator: bool,
+        handshake: HandshakeResult,
+        kind: &str,
+        address: &str,
+    ) -> Result<Replication, ReplicateError>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let remote_public_key = handshake.remote_public_key;
+        let options = ReplicateOptions::handshaken(is_initiator, handshake).remote(kind, address);
+        let replication = self.store.replicate(io, options)?;
         self.enter(
             &replication,
             PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() },

@@ -14,7 +14,8 @@ use std::{
 };
 
 use corestore::{Corestore, LoadWatch, Query};
-use hypercore::{Hypercore, Key, PeerInfo};
+use futures::{FutureExt, future::BoxFuture};
+use hypercore::{DiscoveryKey, Hypercore, Key, PeerInfo};
 use hyperspace_common::RpcError;
 use thiserror::Error;
 use tokio::{
@@ -33,6 +34,7 @@ use crate::{
     listener::{ListenError, SocketListener, listen_anywhere, listen_loopback},
     locks::Locks,
     mailbox::{Event, Mailbox},
+    network::{Network, NetworkOptions},
     peers::{Dial, Listen, PeerHub, PeerSource},
     rpc::{Gone, SessionCore},
     waits::Discovery,
@@ -59,6 +61,8 @@ pub struct ServerOptions {
     pub peer_listen: Option<String>,
     /// TCP addresses of peers to connect to.
     pub connect: Vec<String>,
+    /// How to take part in the swarm; `None` to stay out of it.
+    pub network: Option<NetworkOptions>,
     /// Whatever else brings connections with peers.
     pub sources: Vec<Box<dyn PeerSource>>,
     /// What clients may take.
@@ -72,6 +76,9 @@ pub enum StartError {
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// It cannot take part in the swarm.
+    #[error(transparent)]
+    Network(#[from] hyperdht::BindError),
     /// The store's primary key yields no usable identity.
     #[error("the store yields no usable key pair for connections with peers")]
     KeyPair,
@@ -91,6 +98,7 @@ pub struct Server {
 pub(crate) struct Shared {
     store: Corestore,
     peers: Arc<PeerHub>,
+    network: Option<Arc<Network>>,
     clients: Arc<Clients>,
     locks: Arc<Locks>,
     extensions: Arc<Extensions>,
@@ -114,10 +122,16 @@ impl Server {
         })));
         let told = clients.clone();
         let watch = Arc::new(move |peer: &Arc<PeerInfo>, connected| told.peer(peer, connected));
-        let peers = PeerHub::new(store.clone(), identity(&store)?, watch);
+        let identity = identity(&store)?;
+        let peers = PeerHub::new(store.clone(), identity.clone(), watch);
+        let network = match &options.network {
+            Some(options) => Some(Network::start(options, identity).await?),
+            None => None,
+        };
         let shared = Arc::new(Shared {
             store,
             peers: peers.clone(),
+            network: network.clone(),
             clients,
             locks: Arc::default(),
             extensions,
@@ -149,6 +163,9 @@ impl Server {
         for source in sources {
             tasks.spawn(source.run(peers.clone(), shared.stopping.clone()));
         }
+        if let Some(network) = network {
+            tasks.spawn(network.run(peers.clone(), shared.stopping.clone()));
+        }
         if let Some(listener) = rpc {
             rpc_address = listener.local_addr().ok();
             tasks.spawn(accept_tcp(shared.clone(), listener));
@@ -178,6 +195,11 @@ impl Server {
     /// The TCP address that peers connect to.
     pub fn peer_address(&self) -> Option<SocketAddr> {
         self.peer_address
+    }
+
+    /// The UDP address of the daemon's node in the DHT, when it takes part in the swarm.
+    pub fn dht_address(&self) -> Option<SocketAddr> {
+        self.shared.network.as_ref().map(|network| network.address())
     }
 
     /// The UNIX socket that clients connect to.
@@ -228,7 +250,11 @@ impl Shared {
             (None, Some(name)) => Query::name(name),
             (None, None) => Query::fresh(),
         };
-        self.store.get(query).map_err(|error| core_error(&error))
+        let core = self.store.get(query).map_err(|error| core_error(&error))?;
+        if let Some(network) = &self.network {
+            network.opened(&core);
+        }
+        Ok(core)
     }
 
     /// Opens a core for a session that is not to keep it open. When nobody else has it open, the session keeps it
@@ -253,7 +279,15 @@ impl Shared {
     }
 
     pub(crate) fn discovery(&self) -> Arc<dyn Discovery> {
-        self.peers.clone()
+        match &self.network {
+            Some(network) => Arc::new(Both(self.peers.clone(), network.clone())),
+            None => self.peers.clone(),
+        }
+    }
+
+    /// Whether others can reach this daemon, and where they see it.
+    pub(crate) fn reachability(&self) -> (bool, Option<SocketAddr>) {
+        self.network.as_ref().map_or((false, None), |network| network.reachability())
     }
 
     pub(crate) fn peers(&self) -> &PeerHub {
@@ -285,7 +319,19 @@ impl Shared {
     }
 }
 
-/// The key pair that the daemon shows to peers.
+/// Peers that are dialled at their addresses, and those that the swarm finds.
+struct Both(Arc<PeerHub>, Arc<Network>);
+
+impl Discovery for Both {
+    fn flushed(&self, discovery_key: &DiscoveryKey) -> Option<BoxFuture<'static, ()>> {
+        match (self.0.flushed(discovery_key), self.1.flushed(discovery_key)) {
+            (Some(one), Some(two)) => Some(futures::future::join(one, two).map(drop).boxed()),
+            (one, two) => one.or(two),
+        }
+    }
+}
+
+/// The key pair that the daemon shows to peers: over TCP, and in the swarm.
 fn identity(store: &Corestore) -> Result<secret_stream::KeyPair, StartError> {
     let pair = store.namespace(OWN_NAMESPACE).key_pair("noise");
     secret_stream::KeyPair::from_secret_bytes(&pair.secret_bytes()).ok_or(StartError::KeyPair)

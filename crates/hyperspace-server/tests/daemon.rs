@@ -73,7 +73,7 @@ fn folder() -> TempDir {
 fn it_says_where_it_listens_and_ends_on_signals() {
     for signal in ["-INT", "-TERM"] {
         let folder = folder();
-        let (daemon, line) = Daemon::start(folder.path(), &["-h", "demo", "--memory-only"]);
+        let (daemon, line) = Daemon::start(folder.path(), &["-h", "demo", "--memory-only", "--offline"]);
         let socket = folder.path().join("demo.sock");
         assert_eq!(line, format!("Listening on {}\n", socket.display()));
         assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
@@ -86,10 +86,10 @@ fn it_says_where_it_listens_and_ends_on_signals() {
 #[test]
 fn the_name_comes_from_the_option_or_the_environment() {
     let folder = folder();
-    let (daemon, line) = Daemon::start(folder.path(), &["--memory-only"]);
+    let (daemon, line) = Daemon::start(folder.path(), &["--memory-only", "--offline"]);
     assert!(line.ends_with("/hyperspace.sock\n"), "{line}");
     daemon.end("-TERM");
-    let mut child = command(folder.path(), &["--memory-only"])
+    let mut child = command(folder.path(), &["--memory-only", "--offline"])
         .env("HYPERSPACE_SOCKET", "other")
         .stdout(Stdio::piped())
         .spawn()
@@ -102,10 +102,10 @@ fn the_name_comes_from_the_option_or_the_environment() {
 
     // It was killed: its socket is stale, and is replaced.
     assert!(folder.path().join("other.sock").exists());
-    let (daemon, line) = Daemon::start(folder.path(), &["-h", "other", "--memory-only"]);
+    let (daemon, line) = Daemon::start(folder.path(), &["-h", "other", "--memory-only", "--offline"]);
     assert!(line.ends_with("/other.sock\n"), "{line}");
     // A live one is not.
-    let said = refusal(&run(folder.path(), &["-h", "other", "--memory-only"]));
+    let said = refusal(&run(folder.path(), &["-h", "other", "--memory-only", "--offline"]));
     assert!(said.contains("already listening") && said.contains("--host"), "{said}");
     UnixStream::connect(folder.path().join("other.sock")).unwrap();
     daemon.end("-TERM");
@@ -125,30 +125,58 @@ fn further_addresses_are_printed() {
 }
 
 #[test]
-fn the_options_of_the_swarm_are_accepted() {
+fn a_daemon_in_the_swarm_says_where_its_node_is() {
+    let folder = folder();
+    let (node, line) = Daemon::start(folder.path(), &["--dht", "-a", "127.0.0.1:0"]);
+    let bootstrap = line.trim().strip_prefix("Listening on ").unwrap().to_owned();
+    let arguments = ["--memory-only", "-a", "127.0.0.1:0", "-b", &bootstrap, "-p", "0", "--no-announce"];
+    let (mut daemon, line) = Daemon::start(folder.path(), &arguments);
+    assert!(line.ends_with(".sock\n"), "{line}");
+    let line = daemon.line();
+    let address = line.trim().strip_prefix("Listening for the DHT on ").unwrap();
+    assert!(address.starts_with("127.0.0.1:") && address != bootstrap, "{line}");
+    // Whoever names an address means it.
+    let said = refusal(&run(folder.path(), &["-h", "x", "--memory-only", "-a", address, "-b", &bootstrap]));
+    assert!(said.contains(address), "{said}");
+    // Another node may join the network, too.
+    let (other, line) = Daemon::start(folder.path(), &["--dht", "-a", "127.0.0.1:0", "-b", &bootstrap]);
+    assert!(line.starts_with("Listening on 127.0.0.1:"), "{line}");
+    assert_eq!(other.end("-INT"), (Some(0), String::new()));
+    assert_eq!(daemon.end("-TERM"), (Some(0), String::new()));
+    assert_eq!(node.end("-TERM"), (Some(0), String::new()));
+}
+
+#[test]
+fn a_daemon_whose_bootstrap_nodes_are_gone_runs_all_the_same() {
     let folder = folder();
     let arguments =
         ["--memory-only", "-p", "0", "-a", "127.0.0.1:0", "-b", "127.0.0.1:1", "-b", "127.0.0.1:2"];
     let (daemon, line) = Daemon::start(folder.path(), &arguments);
     assert!(line.starts_with("Listening on "));
     daemon.end("-TERM");
+    let said = refusal(&run(folder.path(), &["--memory-only", "-a", "127.0.0.1:0", "-b", "nonsense"]));
+    assert!(said.contains("nonsense"), "{said}");
+    let said = refusal(&run(folder.path(), &["--dht"]));
+    assert!(said.contains("--address"), "{said}");
 }
 
 #[test]
 fn what_cannot_be_is_refused_in_a_sentence() {
     let folder = folder();
-    let said = refusal(&run(folder.path(), &["--memory-only", "-h", "a/b"]));
+    let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "-h", "a/b"]));
     assert!(said.contains("a/b"), "{said}");
-    let said = refusal(&run(folder.path(), &["--memory-only", "--rpc-listen", "0.0.0.0:0"]));
+    let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "--rpc-listen", "0.0.0.0:0"]));
     assert!(said.contains("loopback"), "{said}");
-    let said = refusal(&run(folder.path(), &["--memory-only", "--peer-listen", "nonsense"]));
+    let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "--peer-listen", "nonsense"]));
     assert!(said.contains("nonsense"), "{said}");
     let long = "x".repeat(120);
-    assert!(refusal(&run(folder.path(), &["--memory-only", "-h", &long])).contains("shorter name"));
+    assert!(
+        refusal(&run(folder.path(), &["--memory-only", "--offline", "-h", &long])).contains("shorter name")
+    );
     // Wrong usage has a code of its own.
     assert_eq!(run(folder.path(), &["--nonsense"]).status.code(), Some(2));
     let help = String::from_utf8(run(folder.path(), &["--help"]).stdout).unwrap();
-    assert!(help.contains("--peer-listen") && help.contains("--memory-only"));
+    assert!(help.contains("--peer-listen") && help.contains("--no-announce"));
     let version = String::from_utf8(run(folder.path(), &["--version"]).stdout).unwrap();
     assert_eq!(version, concat!("hyperspace-server ", env!("CARGO_PKG_VERSION"), "\n"));
 }
@@ -162,11 +190,11 @@ mod storage {
         let folder = folder();
         let store = folder.path().join("store");
         let storage = store.to_str().unwrap();
-        let (daemon, _) = Daemon::start(folder.path(), &["-h", "one", "-s", storage]);
-        let said = refusal(&run(folder.path(), &["-h", "two", "-s", storage]));
+        let (daemon, _) = Daemon::start(folder.path(), &["--offline", "-h", "one", "-s", storage]);
+        let said = refusal(&run(folder.path(), &["--offline", "-h", "two", "-s", storage]));
         assert!(said.contains("in use by another process"), "{said}");
         assert_eq!(daemon.end("-TERM").0, Some(0));
-        let (daemon, _) = Daemon::start(folder.path(), &["-h", "two", "-s", storage]);
+        let (daemon, _) = Daemon::start(folder.path(), &["--offline", "-h", "two", "-s", storage]);
         assert_eq!(daemon.end("-TERM").0, Some(0));
     }
 
@@ -175,17 +203,17 @@ mod storage {
         let folder = folder();
         let file = folder.path().join("file");
         fs::write(&file, "x").unwrap();
-        let said = refusal(&run(folder.path(), &["-s", file.to_str().unwrap()]));
+        let said = refusal(&run(folder.path(), &["--offline", "-s", file.to_str().unwrap()]));
         assert!(said.contains("not a folder"), "{said}");
         let photos = folder.path().join("photos");
         fs::create_dir(&photos).unwrap();
         fs::write(photos.join("cat.jpg"), "meow").unwrap();
-        let said = refusal(&run(folder.path(), &["-s", photos.to_str().unwrap()]));
+        let said = refusal(&run(folder.path(), &["--offline", "-s", photos.to_str().unwrap()]));
         assert!(said.contains("not a Hypercore store"), "{said}");
         let legacy = folder.path().join("legacy");
         fs::create_dir_all(legacy.join("cores")).unwrap();
         fs::write(legacy.join("primary-key"), [7; 32]).unwrap();
-        let said = refusal(&run(folder.path(), &["-s", legacy.to_str().unwrap()]));
+        let said = refusal(&run(folder.path(), &["--offline", "-s", legacy.to_str().unwrap()]));
         assert!(said.contains("corestore 6"), "{said}");
     }
 }

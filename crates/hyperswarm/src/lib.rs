@@ -12,6 +12,7 @@ mod driver;
 #[cfg(test)]
 mod driver_tests;
 mod hyperswarm;
+mod node;
 mod options;
 mod pacing;
 mod peer;
@@ -23,6 +24,7 @@ pub mod swarm;
 pub use dht::{Dht, Dial, DialError, Gate, QueryEvent, Watch};
 pub use driver::Flush;
 pub use hyperswarm::{Discovery, Hyperswarm};
+pub use node::DhtNode;
 pub use options::{Firewall, JoinError, JoinOptions, SwarmOptions};
 pub use pacing::QueryOutcome;
 pub use peer::Priority;

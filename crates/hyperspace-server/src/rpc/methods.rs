@@ -85,10 +85,11 @@ impl Rpc {
     }
 
     fn status(&self) -> HyperspaceStatusResponse {
+        let (holepunchable, remote_address) = self.server.reachability();
         HyperspaceStatusResponse {
             api_version: API_VERSION.into(),
-            holepunchable: Some(false),
-            remote_address: Some(String::new()),
+            holepunchable: Some(holepunchable),
+            remote_address: Some(remote_address.map(|address| address.to_string()).unwrap_or_default()),
             version: Some(env!("CARGO_PKG_VERSION").into()),
         }
     }
