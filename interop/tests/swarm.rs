@@ -37,7 +37,7 @@ async fn networks(node: &Node) -> [(Network, Vec<String>); 2] {
     for _ in 0..3 {
         let options = DhtOptions { ephemeral: Some(false), firewalled: Some(false), ..options(&bootstrap) };
         let node = HyperDht::new(options).await.unwrap();
-        within("a node of ours enters our DHT", node.fully_bootstrapped()).await;
+        within("a node of ours enters our DHT", node.fully_bootstrapped()).await.unwrap();
         nodes.push(node);
     }
     [(Network::Npm(npm), npm_bootstrap), (Network::Ours(nodes), bootstrap)]

@@ -145,6 +145,7 @@ impl HyperDht {
             host: options.host,
             port: options.port,
             any_port: options.any_port,
+            client_port: options.client_port,
             ephemeral: options.ephemeral,
             firewalled: options.firewalled.unwrap_or(true),
             quick_firewall: options.quick_firewall,

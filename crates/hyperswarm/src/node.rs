@@ -179,7 +179,12 @@ impl Dht for DhtNode {
 
     fn resume(&self) -> BoxFuture<'static, ()> {
         let dht = self.dht.clone();
-        async move { dht.resume().await }.boxed()
+        async move {
+            if let Err(error) = dht.resume().await {
+                tracing::warn!("the DHT cannot go on: {error}");
+            }
+        }
+        .boxed()
     }
 
     fn close(&self, force: bool) -> BoxFuture<'static, ()> {

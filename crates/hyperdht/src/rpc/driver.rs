@@ -68,11 +68,15 @@ pub(crate) struct State {
 impl Shared {
     pub(crate) fn new(
         udx: &Udx,
-        options: RpcOptions,
+        mut options: RpcOptions,
         seed: [u8; 32],
         requests: mpsc::Sender<Request>,
     ) -> Result<Arc<Self>, RpcError> {
         let sockets = Sockets::bind(udx, &options, None)?;
+        if let Some(external) = options.external.as_mut().filter(|external| external.port() == 0) {
+            // Any port was asked for, and this one was given.
+            external.set_port(sockets.ports().1);
+        }
         let node = Node::new(options.clone(), sockets.ports().1, seed, Instant::now());
         let state = State {
             node,
