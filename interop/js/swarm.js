@@ -75,7 +75,7 @@ serve({
     const core = store.get({ ...(name ? { name } : {}), ...(key ? { key: unhex(key) } : {}) })
     await core.ready()
     cores.add(label, core)
-    return { ...cores.info(core), discoveryKey: hex(core.discoveryKey) }
+    return cores.info(core)
   },
 
   close: async () => {
