@@ -11,6 +11,8 @@ use crate::ranges::Ranges;
 pub(crate) const MAX_EARLY_PACKETS: usize = 16 << 10;
 /// How many early packets of one burst are remembered for its acknowledgement.
 const MAX_FRESH: usize = 1024;
+/// Room for so many chunks is kept when all is read: an idle stream should be small.
+const IDLE_CAPACITY: usize = 256;
 /// Payloads smaller than this are copied together: a slice of one byte must not keep a whole datagram alive.
 const SMALL: usize = 256;
 
@@ -141,7 +143,10 @@ impl RecvBuffer {
     pub(crate) fn read(&mut self) -> Option<Bytes> {
         let data = match self.ready.pop_front() {
             Some(data) => data,
-            None if self.small.is_empty() => return None,
+            None if self.small.is_empty() => {
+                self.ready.shrink_to(IDLE_CAPACITY);
+                return None;
+            }
             None => self.small.split().freeze(),
         };
         self.ready_bytes -= data.len();

@@ -6,6 +6,8 @@ use crate::congestion::rate::Snapshot;
 use crate::packet::HEADER_SIZE;
 use crate::ranges::Ranges;
 
+/// Room for so many packets is kept when nothing is outstanding: an idle stream should be small.
+const IDLE_CAPACITY: usize = 256;
 /// How many packets may wait for their acknowledgement.
 pub(crate) const MAX_OUTSTANDING: usize = 32 << 10;
 
@@ -217,6 +219,9 @@ impl Outstanding {
             self.order.clear();
             self.parked.clear();
             self.lost.clear();
+            self.packets.shrink_to(IDLE_CAPACITY);
+            self.order.shrink_to(IDLE_CAPACITY);
+            self.lost.shrink_to(IDLE_CAPACITY);
         }
         Some((seq, packet))
     }

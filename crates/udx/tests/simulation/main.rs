@@ -101,7 +101,7 @@ fn every_byte_arrives_once_and_in_order_and_both_sides_end() {
 fn destroy_reaches_the_other_side_and_what_was_read_is_a_prefix() {
     seeds(1_000, |seed| {
         let mut random = Random(!seed);
-        let plan = |random: &mut Random| Plan { to_write: 1 << 20, ..some_plan(random) };
+        let plan = |random: &mut Random| Plan { to_write: 1 << 17, ..some_plan(random) };
         let plans = [plan(&mut random), plan(&mut random)];
         let knobs = [some_knobs(&mut random), some_knobs(&mut random)];
         let mut pair = Pair::new(plans, knobs, seed, Config::default());
@@ -114,7 +114,7 @@ fn destroy_reaches_the_other_side_and_what_was_read_is_a_prefix() {
         let [left, right] = [pair.ends[0].closed, pair.ends[1].closed];
         if done && left == Some(CloseReason::Destroyed) {
             // Or it had everything and its end was acknowledged, only the acknowledgement of ours was not here yet.
-            let ended = right == Some(CloseReason::Ended) && pair.ends[0].written == 1 << 20;
+            let ended = right == Some(CloseReason::Ended) && pair.ends[0].written == 1 << 17;
             assert!(right == Some(CloseReason::Reset) || ended, "{right:?}");
         } else {
             assert!(matches!(left, Some(CloseReason::Ended | CloseReason::Destroyed)), "{left:?}");
