@@ -15,6 +15,7 @@ use super::error::UdxError;
 use super::instance::Instance;
 use super::socket::{Sent, SocketCore, UdxSocket};
 use super::stream::Firewall;
+use super::window::Window;
 use crate::stream::{CloseReason, Config, Event, Path, StreamState};
 
 /// How long a dropped stream goes on sending what was written.
@@ -75,6 +76,7 @@ pub(super) struct Inner {
     pub(super) flushing: bool,
     /// Packets that one call of the kernel takes, if they are as large as they may become.
     max_segments: usize,
+    window: Window,
 }
 
 /// A stream's use of a socket: keeps the socket from closing while it counts.
@@ -115,6 +117,7 @@ struct After {
 
 impl StreamCore {
     pub(super) fn new(local_id: u32, instance: &Arc<Instance>, config: Config) -> Self {
+        let window = Window::new(config.receive_window, Instant::now());
         let max_segments = (MAX_TRAIN / usize::from(config.max_mtu.max(1))).max(1);
         let inner = Inner {
             state: StreamState::new(local_id, config, Instant::now()),
@@ -136,6 +139,7 @@ impl StreamCore {
             messaged: false,
             flushing: false,
             max_segments,
+            window,
         };
         Self {
             local_id,
@@ -262,6 +266,7 @@ impl StreamCore {
     /// The task of the only socket is gone: nothing can come or go any more.
     pub(super) fn cut(self: &Arc<Self>) {
         let mut inner = self.lock();
+        inner.window.give_back(&self.instance.windows);
         inner.state.destroy(Instant::now());
         while let Some(event) = inner.state.poll_event() {
             if let Event::Closed(reason) = event {
@@ -272,6 +277,13 @@ impl StreamCore {
         inner.let_go(&mut after);
         drop(inner);
         self.run(after);
+    }
+
+    /// The user took `read` bytes: whether the window holds the remote back.
+    pub(super) fn grow_window(&self, inner: &mut Inner, read: usize) {
+        if let Some(bytes) = inner.window.read(read, &self.instance.windows, Instant::now) {
+            inner.state.set_receive_window(bytes);
+        }
     }
 
     pub(super) fn relay_to(self: &Arc<Self>, target: &Arc<Self>) -> Result<(), UdxError> {
@@ -394,6 +406,9 @@ impl StreamCore {
     }
 
     fn events(&self, inner: &mut Inner, after: &mut After) {
+        if inner.state.is_closed() {
+            inner.window.give_back(&self.instance.windows);
+        }
         while let Some(event) = inner.state.poll_event() {
             match event {
                 Event::Finished => after.notify = true,

@@ -10,6 +10,7 @@ use super::core::StreamCore;
 use super::error::UdxError;
 use super::socket::UdxSocket;
 use super::stream::UdxStream;
+use super::window::Extra;
 use crate::stream::Config;
 
 /// One instance of UDX. Clones are handles of the same instance; sockets and streams keep it alive.
@@ -86,6 +87,8 @@ impl Udx {
 pub(super) struct Instance {
     streams: Mutex<HashMap<u32, Arc<StreamCore>>>,
     sockets: AtomicU64,
+    /// What streams hold beyond the window that they were made with.
+    pub(super) windows: Extra,
 }
 
 impl Instance {

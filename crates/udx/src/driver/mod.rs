@@ -17,6 +17,7 @@ mod schedule;
 mod socket;
 mod socket_task;
 mod stream;
+mod window;
 
 pub use core::LINGER;
 pub use error::{SendError, UdxError};

@@ -165,6 +165,7 @@ impl UdxStream {
     }
 
     fn was_read(&self, mut inner: MutexGuard<'_, Inner>, len: usize) {
+        self.core.grow_window(&mut inner, len);
         inner.since_turn += len;
         if inner.since_turn >= WINDOW_STEP {
             self.core.turn_locked(inner, Instant::now());

@@ -253,6 +253,13 @@ impl StreamState {
         self.close_if_ended();
     }
 
+    /// Holds so many received bytes from now on (see [`Config::receive_window`]). The remote is told with the next
+    /// acknowledgement.
+    pub fn set_receive_window(&mut self, bytes: u32) {
+        self.config.receive_window = bytes;
+        self.recv.set_window(bytes);
+    }
+
     /// How many bytes may be written at the moment; more is taken, too, but ask first to keep the queue bounded. Zero
     /// after [`finish`](Self::finish) and once closed.
     pub fn writable(&self) -> usize {

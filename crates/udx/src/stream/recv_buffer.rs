@@ -67,6 +67,11 @@ impl RecvBuffer {
         }
     }
 
+    /// From now on so many bytes are held.
+    pub(crate) fn set_window(&mut self, window: u32) {
+        self.window = usize::try_from(window).unwrap_or(usize::MAX);
+    }
+
     pub(crate) fn next(&self) -> u64 {
         self.next
     }
