@@ -219,12 +219,10 @@ impl Shared {
             closer_to: incoming.target,
             token: false,
         };
-        let request = Request::new(incoming, socket, Arc::downgrade(self));
-        let sent = state.requests.as_ref().map(|requests| requests.try_send(request));
-        match sent {
-            Some(Ok(())) => {}
-            Some(Err(mpsc::error::TrySendError::Full(_))) => state.overflowed += 1,
-            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {
+        match state.requests.as_ref().map(mpsc::Sender::try_reserve) {
+            Some(Ok(room)) => room.send(Request::new(incoming, socket, Arc::downgrade(self))),
+            Some(Err(mpsc::error::TrySendError::Full(()))) => state.overflowed += 1,
+            Some(Err(mpsc::error::TrySendError::Closed(()))) | None => {
                 let _ = state.node.reply(now, unknown);
             }
         }

@@ -13,13 +13,13 @@ const CLIENT_PORT: u16 = 2000;
 const SERVER_PORT: u16 = 1000;
 
 /// How the network is; plain fields, to be changed at any time.
-pub struct Network {
-    pub now: Instant,
-    pub start: Instant,
-    pub latency: std::ops::Range<Duration>,
+pub(crate) struct Network {
+    pub(crate) now: Instant,
+    pub(crate) start: Instant,
+    pub(crate) latency: std::ops::Range<Duration>,
     /// Datagrams lost, of 100.
-    pub loss: u64,
-    pub delivered: u64,
+    pub(crate) loss: u64,
+    pub(crate) delivered: u64,
     random: u64,
     hosts: BTreeMap<Ipv4Addr, Host>,
     arrivals: BinaryHeap<Reverse<Arrival>>,
@@ -29,14 +29,14 @@ pub struct Network {
 }
 
 /// One machine.
-pub struct Host {
-    pub node: Node,
+pub(crate) struct Host {
+    pub(crate) node: Node,
     /// Only those reach it that it has written to.
-    pub firewalled: bool,
+    pub(crate) firewalled: bool,
     written_to: HashSet<(u16, SocketAddr)>,
-    pub done: HashMap<QueryId, QueryOutcome>,
+    pub(crate) done: HashMap<QueryId, QueryOutcome>,
     /// What it told, but for answers and replies.
-    pub events: Vec<String>,
+    pub(crate) events: Vec<String>,
     timer: Option<Instant>,
 }
 
@@ -50,7 +50,7 @@ struct Arrival {
 }
 
 impl Network {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let now = Instant::now();
         Self {
             now,
@@ -68,14 +68,14 @@ impl Network {
     }
 
     /// A bootstrapper and `count` persistent nodes, `at_once` of which join together.
-    pub fn grown(seed: u64, count: usize, at_once: usize) -> (Self, Ipv4Addr) {
+    pub(crate) fn grown(seed: u64, count: usize, at_once: usize) -> (Self, Ipv4Addr) {
         let mut network = Self::new(seed);
         let first = network.bootstrapper();
         network.grow(first, count, at_once);
         (network, first)
     }
 
-    pub fn grow(&mut self, first: Ipv4Addr, count: usize, at_once: usize) {
+    pub(crate) fn grow(&mut self, first: Ipv4Addr, count: usize, at_once: usize) {
         let mut left = count;
         while left > 0 {
             let joining: Vec<Ipv4Addr> =
@@ -87,12 +87,12 @@ impl Network {
         }
     }
 
-    pub fn bootstrapper(&mut self) -> Ipv4Addr {
+    pub(crate) fn bootstrapper(&mut self) -> Ipv4Addr {
         let host = Ipv4Addr::from(self.next_host);
         self.add(RpcOptions::bootstrapper(host, SERVER_PORT), false)
     }
 
-    pub fn join_persistent(&mut self, first: Ipv4Addr) -> Ipv4Addr {
+    pub(crate) fn join_persistent(&mut self, first: Ipv4Addr) -> Ipv4Addr {
         self.join(
             first,
             RpcOptions { ephemeral: Some(false), firewalled: false, ..RpcOptions::default() },
@@ -100,7 +100,7 @@ impl Network {
         )
     }
 
-    pub fn join(&mut self, first: Ipv4Addr, options: RpcOptions, firewalled: bool) -> Ipv4Addr {
+    pub(crate) fn join(&mut self, first: Ipv4Addr, options: RpcOptions, firewalled: bool) -> Ipv4Addr {
         self.add(RpcOptions { bootstrap: vec![server(first).into()], ..options }, firewalled)
     }
 
@@ -126,31 +126,31 @@ impl Network {
     }
 
     /// Gone without a word.
-    pub fn kill(&mut self, host: Ipv4Addr) {
+    pub(crate) fn kill(&mut self, host: Ipv4Addr) {
         self.hosts.remove(&host);
     }
 
-    pub fn hosts(&self) -> Vec<Ipv4Addr> {
+    pub(crate) fn hosts(&self) -> Vec<Ipv4Addr> {
         self.hosts.keys().copied().collect()
     }
 
-    pub fn host(&self, host: Ipv4Addr) -> &Host {
+    pub(crate) fn host(&self, host: Ipv4Addr) -> &Host {
         &self.hosts[&host]
     }
 
-    pub fn node(&self, host: Ipv4Addr) -> &Node {
+    pub(crate) fn node(&self, host: Ipv4Addr) -> &Node {
         &self.hosts[&host].node
     }
 
     /// Does something with a node, and then all that follows from it.
-    pub fn with<T>(&mut self, host: Ipv4Addr, act: impl FnOnce(&mut Node, Instant) -> T) -> T {
+    pub(crate) fn with<T>(&mut self, host: Ipv4Addr, act: impl FnOnce(&mut Node, Instant) -> T) -> T {
         let now = self.now;
         let result = act(&mut self.hosts.get_mut(&host).unwrap().node, now);
         self.flush(host);
         result
     }
 
-    pub fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         // xorshift64*
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
@@ -158,24 +158,24 @@ impl Network {
         self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn draw_id(&mut self) -> NodeId {
+    pub(crate) fn draw_id(&mut self) -> NodeId {
         std::array::from_fn(|_| (self.draw() >> 32) as u8)
     }
 
-    pub fn draw_host(&mut self) -> Ipv4Addr {
+    pub(crate) fn draw_host(&mut self) -> Ipv4Addr {
         let at = self.draw() as usize % self.hosts.len();
         *self.hosts.keys().nth(at).unwrap()
     }
 
     /// Lets time pass.
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.step(end) {}
         self.now = end;
     }
 
     /// Lets time pass until something holds.
-    pub fn until(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) {
         let end = self.now + limit;
         while !holds(self) {
             assert!(self.step(end), "not within {limit:?}");
@@ -183,7 +183,7 @@ impl Network {
     }
 
     /// Queries from these hosts, all at once, to their ends.
-    pub fn find_nodes(&mut self, from: &[(Ipv4Addr, NodeId)]) -> Vec<QueryOutcome> {
+    pub(crate) fn find_nodes(&mut self, from: &[(Ipv4Addr, NodeId)]) -> Vec<QueryOutcome> {
         let ids: Vec<(Ipv4Addr, QueryId)> = from
             .iter()
             .map(|(host, target)| {
@@ -200,7 +200,7 @@ impl Network {
     }
 
     /// Of the twenty persistent nodes that are nearest to the target, how many the query found, and how many there are.
-    pub fn found(&self, from: Ipv4Addr, target: NodeId, outcome: &QueryOutcome) -> (usize, usize) {
+    pub(crate) fn found(&self, from: Ipv4Addr, target: NodeId, outcome: &QueryOutcome) -> (usize, usize) {
         let mut ids: Vec<NodeId> = self
             .hosts
             .iter()
@@ -214,7 +214,7 @@ impl Network {
     }
 
     /// Puts a datagram on its way, from any address.
-    pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, payload: Bytes) {
+    pub(crate) fn inject(&mut self, from: SocketAddr, to: SocketAddr, payload: Bytes) {
         self.sequence += 1;
         self.arrivals.push(Reverse(Arrival { at: self.now, sequence: self.sequence, to, from, payload }));
     }
@@ -312,6 +312,6 @@ impl Network {
     }
 }
 
-pub fn server(host: Ipv4Addr) -> SocketAddr {
+pub(crate) fn server(host: Ipv4Addr) -> SocketAddr {
     SocketAddr::from((host, SERVER_PORT))
 }
