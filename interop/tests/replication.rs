@@ -329,11 +329,9 @@ async fn extension_messages_go_both_ways() {
     let (name, message) = within("the extension message", hears.recv()).await.unwrap();
     assert_eq!((name.as_str(), message), ("greeting", Bytes::from_static(&[0xc0, 0xff, 0xee])));
 
-    both.ours.store.hub().broadcast_extension(
-        &core.discovery_key(),
-        "greeting",
-        &Bytes::from_static(b"hello"),
-    );
+    let hello = Bytes::from_static(b"hello");
+    let sent = both.ours.store.hub().broadcast_extension(&core.discovery_key(), "greeting", &hello);
+    assert_eq!(sent, Ok(1));
     assert_eq!(both.peer.event("extension").await["message"], hex(b"hello"));
     both.close().await;
 }

@@ -32,6 +32,7 @@ mod names;
 mod query;
 pub mod replicate;
 mod store;
+mod summary;
 
 pub use exclusive::ExclusiveHypercore;
 pub use list::{Cores, Names};
@@ -40,3 +41,4 @@ pub use names::{DEFAULT_NAMESPACE, MAX_NAME_BYTES};
 pub use query::Query;
 pub use replicate::{ReplicateError, ReplicateOptions, Replication, ReplicationHub};
 pub use store::Corestore;
+pub use summary::CoreSummary;

@@ -31,8 +31,8 @@ struct Pages<T> {
 }
 
 impl<T: Clone> Pages<T> {
-    fn new() -> Self {
-        Self { ready: VecDeque::new(), last: None, done: false }
+    fn new(last: Option<T>) -> Self {
+        Self { ready: VecDeque::new(), last, done: false }
     }
 
     fn next(
@@ -57,8 +57,8 @@ impl<T: Clone> Pages<T> {
 }
 
 impl Cores {
-    pub(crate) fn new(database: Database) -> Self {
-        Self { pages: Pages::new(), database }
+    pub(crate) fn new(database: Database, after: Option<DiscoveryKey>) -> Self {
+        Self { pages: Pages::new(after), database }
     }
 }
 
@@ -73,8 +73,10 @@ impl Iterator for Cores {
 }
 
 impl Names {
-    pub(crate) fn new(database: Database, namespace: Option<[u8; 32]>) -> Self {
-        Self { pages: Pages::new(), database, namespace }
+    pub(crate) fn new(database: Database, namespace: [u8; 32], after: Option<&str>) -> Self {
+        // Only the name says where to go on.
+        let after = after.map(|name| (Alias { namespace, name: name.into() }, DiscoveryKey::from([0; 32])));
+        Self { pages: Pages::new(after), database, namespace: Some(namespace) }
     }
 }
 

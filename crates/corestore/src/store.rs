@@ -185,12 +185,22 @@ impl Corestore {
 
     /// The discovery keys of all stored cores.
     pub fn list(&self) -> Cores {
-        Cores::new(self.shared.database.clone())
+        self.list_after(None)
+    }
+
+    /// The same, from the one that follows `after` on.
+    pub fn list_after(&self, after: Option<DiscoveryKey>) -> Cores {
+        Cores::new(self.shared.database.clone(), after)
     }
 
     /// The named cores of this namespace.
     pub fn names(&self) -> Names {
-        Names::new(self.shared.database.clone(), Some(self.namespace))
+        self.names_after(None)
+    }
+
+    /// The same, from the one that follows `after` on.
+    pub fn names_after(&self, after: Option<&str>) -> Names {
+        Names::new(self.shared.database.clone(), self.namespace, after)
     }
 
     /// The key pair of `name` in this namespace: always the same for the same primary key.

@@ -28,6 +28,9 @@ pub enum CoreEvent {
     Truncate {
         /// Blocks that are left of the old history.
         length: u64,
+        /// Bytes in the log as it is now. When another history has taken the place of the old one, an append follows
+        /// that tells its length.
+        byte_length: u64,
         /// New fork.
         fork: u64,
     },

@@ -1,12 +1,12 @@
 //! A program's way into a daemon.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, stream};
-use hypercore::{Key, PeerInfo};
+use futures::{FutureExt, Stream, stream};
+use hypercore::PeerInfo;
 use hyperspace_common::{
     Endpoint, Method,
-    messages::{HyperspaceStatusResponse, OpenNetworkResponse, OpenRequest},
+    messages::{HyperspaceStatusResponse, OpenNetworkResponse, StatsResponse},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -15,9 +15,10 @@ use tokio::{
 };
 
 use crate::{
-    RemoteHypercore,
-    connection::Connection,
+    RemoteCorestore,
+    connection::{Again, Connection, Halves},
     error::ClientError,
+    options::{ConnectOptions, ConnectionEvent},
     sessions::{Sessions, peer_info},
 };
 
@@ -41,6 +42,19 @@ pub struct Status {
     pub remote_address: String,
 }
 
+/// A daemon in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Cores that are open.
+    pub open_cores: u64,
+    /// Clients that are connected.
+    pub clients: u64,
+    /// Peers that are connected.
+    pub peers: u64,
+    /// How long it has been running.
+    pub uptime: Duration,
+}
+
 /// A daemon's place in the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkInfo {
@@ -57,26 +71,29 @@ impl HyperspaceClient {
         Self::connect_to(&Endpoint::from_option(host)?).await
     }
 
-    /// Connects to a daemon.
+    /// Connects to a daemon. When the connection is lost, everything ends; see
+    /// [`HyperspaceClient::connect_with`] for one that lasts.
     pub async fn connect_to(endpoint: &Endpoint) -> Result<Self, ClientError> {
-        let refused = |error: std::io::Error| ClientError::Connect {
-            endpoint: endpoint.to_string(),
-            reason: error.to_string(),
-        };
+        Self::connect_with(endpoint, ConnectOptions::default()).await
+    }
+
+    /// Connects to a daemon, with options. The first attempt must succeed.
+    pub async fn connect_with(endpoint: &Endpoint, options: ConnectOptions) -> Result<Self, ClientError> {
+        let halves = dial(endpoint).await?;
+        let again = options.reconnect.map(|reconnect| {
+            let endpoint = endpoint.clone();
+            Again {
+                connect: Box::new(move || {
+                    let endpoint = endpoint.clone();
+                    async move { dial(&endpoint).await }.boxed()
+                }),
+                first: reconnect.first_pause,
+                longest: reconnect.longest_pause,
+                give_up: reconnect.give_up_after,
+            }
+        });
         let sessions = Arc::new(Sessions::new());
-        let connection = match endpoint {
-            Endpoint::Socket(path) => {
-                let (reader, writer) = UnixStream::connect(path).await.map_err(refused)?.into_split();
-                Connection::start_halves(reader, writer, sessions.clone())
-            }
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(refused)?;
-                stream.set_nodelay(true).map_err(refused)?;
-                let (reader, writer) = stream.into_split();
-                Connection::start_halves(reader, writer, sessions.clone())
-            }
-        };
-        Ok(Self { connection, sessions })
+        Ok(Self { connection: Connection::start(halves, sessions.clone(), again), sessions })
     }
 
     /// Talks to a daemon over any stream, driven by a task of the current tokio runtime.
@@ -84,13 +101,15 @@ impl HyperspaceClient {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let (reader, writer) = tokio::io::split(io);
+        let halves = Halves { reader: Box::new(reader), writer: Box::new(writer) };
         let sessions = Arc::new(Sessions::new());
-        Self { connection: Connection::start(io, sessions.clone()), sessions }
+        Self { connection: Connection::start(halves, sessions.clone(), None), sessions }
     }
 
     /// What the daemon says of itself.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        let status: HyperspaceStatusResponse = self.connection.call(Method::HyperspaceStatus, &()).await?;
+        let status: HyperspaceStatusResponse = self.connection.ask(Method::HyperspaceStatus, &()).await?;
         Ok(Status {
             api_version: status.api_version,
             version: status.version.unwrap_or_default(),
@@ -106,7 +125,7 @@ impl HyperspaceClient {
 
     /// The daemon's identity and peers.
     pub async fn network(&self) -> Result<NetworkInfo, ClientError> {
-        let network: OpenNetworkResponse = self.connection.call(Method::NetworkOpen, &()).await?;
+        let network: OpenNetworkResponse = self.connection.ask(Method::NetworkOpen, &()).await?;
         let public_key = network.public_key[..]
             .try_into()
             .map_err(|_| ClientError::Protocol("a public key that has not 32 bytes".into()))?;
@@ -115,7 +134,32 @@ impl HyperspaceClient {
 
     /// The daemon's cores.
     pub fn corestore(&self) -> RemoteCorestore {
-        RemoteCorestore { connection: self.connection.clone(), sessions: self.sessions.clone() }
+        RemoteCorestore::new(self.connection.clone(), self.sessions.clone())
+    }
+
+    /// The daemon in figures. Not with the Node daemon.
+    pub async fn stats(&self) -> Result<Stats, ClientError> {
+        let stats: StatsResponse = self.connection.ask(Method::StoreStats, &()).await?;
+        Ok(Stats {
+            open_cores: stats.open_cores,
+            clients: stats.clients,
+            peers: stats.peers,
+            uptime: Duration::from_millis(stats.uptime_ms),
+        })
+    }
+
+    /// What happens to the connection: whether it is lost, made again, or ended. A reader that is far too slow misses
+    /// some.
+    pub fn connection_events(&self) -> impl Stream<Item = ConnectionEvent> + Send + use<> {
+        stream::unfold(self.sessions.connection_events(), |mut events| async move {
+            loop {
+                match events.recv().await {
+                    Ok(event) => return Some((event, events)),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        })
     }
 
     /// Ends the connection; the daemon frees everything that this client holds.
@@ -129,63 +173,21 @@ impl HyperspaceClient {
     }
 }
 
-/// The cores of a daemon.
-#[derive(Debug, Clone)]
-pub struct RemoteCorestore {
-    connection: Connection,
-    sessions: Arc<Sessions>,
-}
-
-impl RemoteCorestore {
-    /// Opens a core by its key.
-    pub async fn get(&self, key: &Key) -> Result<RemoteHypercore, ClientError> {
-        self.open(Some(key), None, false).await
-    }
-
-    /// Opens a core by its name, and makes it if there is none.
-    pub async fn get_by_name(&self, name: &str) -> Result<RemoteHypercore, ClientError> {
-        self.open(None, Some(name), false).await
-    }
-
-    /// Makes a core with a fresh key pair, which the daemon keeps.
-    pub async fn create(&self) -> Result<RemoteHypercore, ClientError> {
-        self.open(None, None, false).await
-    }
-
-    /// Opens a core by its key without keeping it open: the session closes when nobody else has the core open.
-    pub async fn get_weak(&self, key: &Key) -> Result<RemoteHypercore, ClientError> {
-        self.open(Some(key), None, true).await
-    }
-
-    /// The keys of cores as the daemon loads them, each once. A reader that is far too slow misses some.
-    pub fn feeds(&self) -> impl Stream<Item = Key> + Send + use<> {
-        stream::unfold(self.sessions.feeds(), |mut feeds| async move {
-            loop {
-                match feeds.recv().await {
-                    Ok(key) => return Some((key, feeds)),
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return None,
-                }
-            }
-        })
-    }
-
-    async fn open(
-        &self,
-        key: Option<&Key>,
-        name: Option<&str>,
-        weak: bool,
-    ) -> Result<RemoteHypercore, ClientError> {
-        let state = self.sessions.create();
-        // Dropping it closes the session, also while the answer is still due.
-        let core = RemoteHypercore::new(self.connection.clone(), self.sessions.clone(), state.clone());
-        let request = OpenRequest {
-            id: state.id,
-            key: key.map(|key| bytes::Bytes::copy_from_slice(key.as_bytes())),
-            name: name.map(Into::into),
-            weak: Some(weak),
-        };
-        state.opened(self.connection.call(Method::CorestoreOpen, &request).await?)?;
-        Ok(core)
+async fn dial(endpoint: &Endpoint) -> Result<Halves, ClientError> {
+    let refused = |error: std::io::Error| ClientError::Connect {
+        endpoint: endpoint.to_string(),
+        reason: error.to_string(),
+    };
+    match endpoint {
+        Endpoint::Socket(path) => {
+            let (reader, writer) = UnixStream::connect(path).await.map_err(refused)?.into_split();
+            Ok(Halves { reader: Box::new(reader), writer: Box::new(writer) })
+        }
+        Endpoint::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(refused)?;
+            stream.set_nodelay(true).map_err(refused)?;
+            let (reader, writer) = stream.into_split();
+            Ok(Halves { reader: Box::new(reader), writer: Box::new(writer) })
+        }
     }
 }

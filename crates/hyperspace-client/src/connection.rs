@@ -3,6 +3,9 @@
 //! Callers put frames into a shared outbox; one task writes them, reads what the daemon sends, wakes whoever waits
 //! for an answer and passes events on. A call that finds nothing in flight writes its frame itself: that saves a
 //! wake-up, which costs more than the call.
+//!
+//! A connection may be made again when it is lost: calls that were under way fail, later ones wait until there is a
+//! connection and everything that the daemon kept for the old one has been asked for again.
 
 use std::{
     future::poll_fn,
@@ -10,14 +13,16 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use futures::channel::oneshot;
+use futures::{channel::oneshot, future::BoxFuture};
 use hyperspace_common::{Decoder, Header, Kind, Message, Method, Outbox, Required, RpcError, decode};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, Semaphore, SemaphorePermit},
+    time::Instant,
 };
 use tokio_util::io::poll_read_buf;
 
@@ -39,24 +44,62 @@ const COPY_UP_TO: usize = 8 << 10;
 pub(crate) trait EventHandler: Send + Sync + 'static {
     /// An event came. Must not block.
     fn event(&self, method: Method, payload: Bytes) -> Result<(), ClientError>;
-    /// The connection ended.
+    /// The connection ended for good.
     fn closed(&self, error: &ClientError);
+    /// The connection is lost, and another one is to be made.
+    fn lost(&self, error: &ClientError);
+    /// There is another connection: asks for everything that the daemon kept for the old one. Calls of others wait
+    /// meanwhile.
+    fn restore(&self, connection: Connection) -> BoxFuture<'_, Result<(), ClientError>>;
+    /// The calls of others go on.
+    fn restored(&self);
+}
+
+/// The two directions of a stream.
+pub(crate) struct Halves {
+    pub(crate) reader: Box<dyn AsyncRead + Send + Unpin>,
+    pub(crate) writer: Box<dyn AsyncWrite + Send + Unpin>,
+}
+
+/// How a connection that is lost is made again.
+pub(crate) struct Again {
+    pub(crate) connect: Box<dyn Fn() -> BoxFuture<'static, Result<Halves, ClientError>> + Send + Sync>,
+    /// The first pause between attempts; each is twice the one before.
+    pub(crate) first: Duration,
+    /// The longest pause.
+    pub(crate) longest: Duration,
+    /// How long it is tried.
+    pub(crate) give_up: Option<Duration>,
 }
 
 /// A connection to a daemon. Clones share it; it ends when the last one is dropped.
 #[derive(Clone)]
 pub(crate) struct Connection {
     shared: Arc<Shared>,
-    _guard: Arc<CloseOnDrop>,
+    /// It may call while others have to wait.
+    restoring: bool,
+    _guard: Option<Arc<CloseOnDrop>>,
 }
 
 struct Shared {
     state: Mutex<State>,
     in_flight: Semaphore,
-    drained: Notify,
+    /// There is room for calls again, or something else has changed for those who wait.
+    changed: Notify,
+    /// It is made again when it is lost.
+    lasts: bool,
+}
+
+/// Whether calls can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Up,
+    Down,
+    Restoring,
 }
 
 struct State {
+    phase: Phase,
     outbox: Outbox,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
     /// Who waits for the answer to call `index + 1`.
@@ -71,24 +114,13 @@ struct CloseOnDrop(Arc<Shared>);
 
 impl Connection {
     /// Uses this stream, driven by a task of the current tokio runtime.
-    pub(crate) fn start<IO>(io: IO, events: Arc<dyn EventHandler>) -> Self
-    where
-        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let (reader, writer) = tokio::io::split(io);
-        Self::start_halves(reader, writer, events)
-    }
-
-    /// The same for a stream whose halves are separate already.
-    pub(crate) fn start_halves<R, W>(reader: R, writer: W, events: Arc<dyn EventHandler>) -> Self
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-        W: AsyncWrite + Send + Unpin + 'static,
-    {
+    pub(crate) fn start(halves: Halves, events: Arc<dyn EventHandler>, again: Option<Again>) -> Self {
+        let Halves { reader, writer } = halves;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
+                phase: Phase::Up,
                 outbox: Outbox::new(),
-                writer: Box::new(writer),
+                writer,
                 calls: Vec::new(),
                 free: Vec::new(),
                 waiting: 0,
@@ -96,11 +128,12 @@ impl Connection {
                 driver: None,
             }),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
-            drained: Notify::new(),
+            changed: Notify::new(),
+            lasts: again.is_some(),
         });
-        let mut driver = Driver { reader, input: BytesMut::new(), shared: shared.clone(), events };
-        tokio::spawn(async move { driver.run().await });
-        Self { _guard: Arc::new(CloseOnDrop(shared.clone())), shared }
+        let driver = Driver { reader, input: BytesMut::new(), shared: shared.clone(), events };
+        tokio::spawn(driver.run(again));
+        Self { _guard: Some(Arc::new(CloseOnDrop(shared.clone()))), shared, restoring: false }
     }
 
     /// Calls a method and waits for its answer.
@@ -118,16 +151,41 @@ impl Connection {
         Ok(())
     }
 
+    /// Calls a method that changes nothing: when the connection is lost and made again, it is called once more.
+    pub(crate) async fn ask<M, R>(&self, method: Method, message: &M) -> Result<R, ClientError>
+    where
+        M: Message,
+        R: Required,
+    {
+        decode_answer(self.ask_raw(method, message).await?)
+    }
+
+    /// The same, with the answer as it came.
+    pub(crate) async fn ask_raw<M: Message>(
+        &self,
+        method: Method,
+        message: &M,
+    ) -> Result<Bytes, ClientError> {
+        loop {
+            match self.call_raw(|outbox, id| outbox.request(method, id, message)).await {
+                // The next call waits until there is a connection, or fails for good.
+                Err(ClientError::Disconnected(_)) if self.shared.lasts && self.closed().is_none() => {}
+                answer => return answer,
+            }
+        }
+    }
+
     /// Calls with a frame that `write` puts into the outbox.
     pub(crate) async fn call_raw(&self, write: impl FnOnce(&mut Outbox, u64)) -> Result<Bytes, ClientError> {
         let (answer, _permit) = self.begin(write).await?;
         answer.await.unwrap_or_else(|_| Err(self.shared.lock().why_closed()))
     }
 
-    /// Sends a call that is not answered. It never waits: whoever uses it sends little.
+    /// Sends a call that is not answered. It never waits: whoever uses it sends little. Without a connection it is
+    /// not sent: what it would end has ended, and what it would start is asked for when there is a connection.
     pub(crate) fn notify<M: Message>(&self, method: Method, message: &M) {
         let mut state = self.shared.lock();
-        if state.closed.is_none() {
+        if state.closed.is_none() && state.phase != Phase::Down {
             state.outbox.request(method, 0, message);
             state.wake_driver();
         }
@@ -146,20 +204,34 @@ impl Connection {
     async fn begin(
         &self,
         write: impl FnOnce(&mut Outbox, u64),
-    ) -> Result<(oneshot::Receiver<Result<Bytes, ClientError>>, SemaphorePermit<'_>), ClientError> {
+    ) -> Result<(oneshot::Receiver<Result<Bytes, ClientError>>, Option<SemaphorePermit<'_>>), ClientError>
+    {
         // Without a detour through the runtime when it is not needed: calls go out in the order they are polled in.
         let permit = match self.shared.in_flight.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => self.shared.in_flight.acquire().await.map_err(|_| self.shared.lock().why_closed())?,
+            Ok(permit) => Some(permit),
+            // Those who have permits may be waiting for what is being restored here.
+            Err(_) if self.restoring => None,
+            Err(_) => {
+                let permit = self.shared.in_flight.acquire().await;
+                Some(permit.map_err(|_| self.shared.lock().why_closed())?)
+            }
         };
         loop {
-            let drained = self.shared.drained.notified();
+            let changed = self.shared.changed.notified();
             {
                 let mut state = self.shared.lock();
                 if let Some(error) = &state.closed {
                     return Err(error.clone());
                 }
-                if state.outbox.len() < MAX_UNSENT {
+                let may_call = match state.phase {
+                    Phase::Up => true,
+                    Phase::Down if self.restoring => {
+                        return Err(ClientError::Disconnected("it was lost again".into()));
+                    }
+                    Phase::Down => false,
+                    Phase::Restoring => self.restoring,
+                };
+                if may_call && state.outbox.len() < MAX_UNSENT {
                     let (id, answer) = state.register();
                     let alone = state.waiting == 1 && state.outbox.is_empty();
                     write(&mut state.outbox, id);
@@ -172,7 +244,7 @@ impl Connection {
                 }
                 state.wake_driver();
             }
-            drained.await;
+            changed.await;
         }
     }
 }
@@ -194,9 +266,38 @@ impl Shared {
             std::mem::take(&mut state.calls)
         };
         self.in_flight.close();
-        self.drained.notify_waiters();
+        self.changed.notify_waiters();
         for call in calls.into_iter().flatten() {
             let _ = call.send(Err(error.clone()));
+        }
+    }
+
+    /// Fails everything that is under way. What comes waits.
+    fn lost(&self, error: &ClientError) {
+        let calls = {
+            let mut state = self.lock();
+            state.phase = Phase::Down;
+            state.outbox = Outbox::new();
+            // Dropping the stream ends what may be left of the connection.
+            state.writer = Box::new(tokio::io::sink());
+            state.free.clear();
+            state.waiting = 0;
+            std::mem::take(&mut state.calls)
+        };
+        self.changed.notify_waiters();
+        for call in calls.into_iter().flatten() {
+            let _ = call.send(Err(error.clone()));
+        }
+    }
+
+    /// Waits until nobody needs the connection any more.
+    async fn until_closed(&self) -> ClientError {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(error) = &self.lock().closed {
+                return error.clone();
+            }
+            changed.await;
         }
     }
 }
@@ -270,22 +371,88 @@ impl State {
 }
 
 /// The task that writes what callers left and reads what the daemon sends.
-struct Driver<R> {
-    reader: R,
+struct Driver {
+    reader: Box<dyn AsyncRead + Send + Unpin>,
     input: BytesMut,
     shared: Arc<Shared>,
     events: Arc<dyn EventHandler>,
 }
 
-impl<R: AsyncRead + Unpin> Driver<R> {
-    async fn run(&mut self) {
-        let error = poll_fn(|context| self.poll(context)).await;
+impl Driver {
+    async fn run(mut self, again: Option<Again>) {
+        let mut error = poll_fn(|context| self.poll(context)).await;
+        while let (ClientError::Disconnected(_), Some(again)) = (&error, &again) {
+            self.shared.lost(&error);
+            self.events.lost(&error);
+            error = match self.connect_again(again).await {
+                Ok(()) => poll_fn(|context| self.poll(context)).await,
+                Err(given_up) => {
+                    error = given_up;
+                    break;
+                }
+            };
+        }
         self.shared.close(error);
         let error = self.shared.lock().why_closed();
         self.events.closed(&error);
         let mut state = self.shared.lock();
         // Dropping the stream ends the connection: the daemon frees what this client held.
         state.writer = Box::new(tokio::io::sink());
+    }
+
+    /// Connects, again and again, until everything is as it was.
+    async fn connect_again(&mut self, again: &Again) -> Result<(), ClientError> {
+        let deadline = again.give_up.map(|after| Instant::now() + after);
+        let mut pause = again.first;
+        loop {
+            let connected = tokio::select! {
+                error = self.shared.until_closed() => return Err(error),
+                connected = (again.connect)() => connected,
+            };
+            let error = match connected {
+                Ok(halves) => match self.take_over(halves).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if deadline.is_some_and(|deadline| Instant::now() + pause > deadline)
+                || !matches!(error, ClientError::Disconnected(_) | ClientError::Connect { .. })
+            {
+                return Err(error);
+            }
+            tokio::select! {
+                error = self.shared.until_closed() => return Err(error),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = pause.saturating_mul(2).min(again.longest);
+        }
+    }
+
+    /// Goes on with another stream.
+    async fn take_over(&mut self, halves: Halves) -> Result<(), ClientError> {
+        self.reader = halves.reader;
+        self.input.clear();
+        {
+            let mut state = self.shared.lock();
+            state.writer = halves.writer;
+            state.phase = Phase::Restoring;
+        }
+        let events = self.events.clone();
+        let connection = Connection { shared: self.shared.clone(), restoring: true, _guard: None };
+        let mut restored = events.restore(connection);
+        let restored = poll_fn(|context| match self.poll(context) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => restored.as_mut().poll(context),
+        });
+        if let Err(error) = restored.await {
+            self.shared.lost(&error);
+            return Err(error);
+        }
+        self.shared.lock().phase = Phase::Up;
+        self.shared.changed.notify_waiters();
+        events.restored();
+        Ok(())
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<ClientError> {
@@ -301,7 +468,7 @@ impl<R: AsyncRead + Unpin> Driver<R> {
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
                 if full && state.outbox.len() < MAX_UNSENT {
-                    self.shared.drained.notify_waiters();
+                    self.shared.changed.notify_waiters();
                 }
                 if !state.driver.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     state.driver = Some(context.waker().clone());

@@ -15,12 +15,25 @@
 //! # Ok(()) }
 //! ```
 
+mod abilities;
 mod client;
 mod connection;
+mod corestore;
 mod error;
+mod extension;
+mod lock;
+mod options;
 mod remote_hypercore;
+mod restore;
 mod sessions;
+mod values;
 
-pub use client::{HyperspaceClient, NetworkInfo, RemoteCorestore, Status};
+pub use abilities::CoreState;
+pub use client::{HyperspaceClient, NetworkInfo, Stats, Status};
+pub use corestore::{RemoteCorestore, StoredCore};
 pub use error::ClientError;
-pub use remote_hypercore::{Appended, RemoteHypercore};
+pub use extension::{PeerMessage, RemoteExtension};
+pub use lock::RemoteLock;
+pub use options::{ConnectOptions, ConnectionEvent, Reconnect};
+pub use remote_hypercore::{Appended, RemoteHypercore, SeekOptions};
+pub use values::{Binary, Encoding, Json, Utf8, ValueError, Values};

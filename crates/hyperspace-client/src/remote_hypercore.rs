@@ -75,6 +75,11 @@ impl RemoteHypercore {
         self.state().byte_length()
     }
 
+    /// How often history was rewritten, as far as the daemon has told. Always 0 with the Node daemon.
+    pub fn fork(&self) -> u64 {
+        self.state().fork()
+    }
+
     /// The peers that replicate the core with the daemon now.
     pub fn peers(&self) -> Vec<Arc<PeerInfo>> {
         self.state().peers()
@@ -104,18 +109,42 @@ impl RemoteHypercore {
     /// A block; waits for peers until all of them were asked.
     pub async fn get(&self, index: u64) -> Result<Bytes, ClientError> {
         let options = GetOptions { if_available: true, ..GetOptions::default() };
-        let block = self.get_block(index, options).await?;
+        let block = self.get_with(index, options).await?;
         block.ok_or_else(|| ClientError::Protocol("an answer without a block".into()))
     }
 
     /// A block; waits until somebody has it, however long that takes.
     pub async fn wait_for_block(&self, index: u64) -> Result<Bytes, ClientError> {
-        let block = self.get_block(index, GetOptions::default()).await?;
+        let block = self.get_with(index, GetOptions::default()).await?;
         block.ok_or_else(|| ClientError::Protocol("an answer without a block".into()))
     }
 
-    /// A block, with options. An answer without a block is `None`.
-    async fn get_block(&self, seq: u64, options: GetOptions) -> Result<Option<Bytes>, ClientError> {
+    /// A block, with options. An answer without a block is `None`, and with `wait: false` it is an error when the
+    /// block is not here.
+    pub async fn get_with(&self, seq: u64, options: GetOptions) -> Result<Option<Bytes>, ClientError> {
+        self.get_block(seq, options, None).await
+    }
+
+    /// The same; calls `on_wait` when the daemon has not got the block and begins to wait for it. It is called on
+    /// the task of the connection: it must be quick.
+    pub async fn get_watching(
+        &self,
+        seq: u64,
+        options: GetOptions,
+        on_wait: impl FnOnce(u64) + Send + 'static,
+    ) -> Result<Option<Bytes>, ClientError> {
+        let id = self.session.sessions.fresh();
+        self.session.sessions.on_wait(id, Box::new(on_wait));
+        let _forget = ForgetWait { sessions: &self.session.sessions, id };
+        self.get_block(seq, options, Some(id)).await
+    }
+
+    async fn get_block(
+        &self,
+        seq: u64,
+        options: GetOptions,
+        on_wait_id: Option<u64>,
+    ) -> Result<Option<Bytes>, ClientError> {
         let (id, resource_id) = (self.id(), self.session.sessions.fresh());
         // Only what differs from the schema's defaults is sent.
         let request = GetRequest {
@@ -124,7 +153,7 @@ impl RemoteHypercore {
             resource_id,
             wait: (!options.wait).then_some(false),
             if_available: (!options.if_available).then_some(false),
-            on_wait_id: None,
+            on_wait_id,
         };
         let cancel = CancelRequest { id, resource_id };
         let answer =
@@ -154,8 +183,8 @@ impl RemoteHypercore {
     pub async fn update_to(&self, min_length: u64) -> Result<bool, ClientError> {
         let request =
             UpdateRequest { id: self.id(), min_length: Some(min_length), if_available: None, hash: None };
-        match self.session.connection.call_void(Method::HypercoreUpdate, &request).await {
-            Ok(()) => Ok(true),
+        match self.session.connection.ask_raw(Method::HypercoreUpdate, &request).await {
+            Ok(_) => Ok(true),
             Err(ClientError::Rpc(error)) if error.message == text::NO_UPDATE_AVAILABLE => Ok(false),
             Err(error) => Err(error),
         }
@@ -165,7 +194,7 @@ impl RemoteHypercore {
     pub async fn wait_for_length(&self, min_length: u64) -> Result<(), ClientError> {
         let (id, min_length) = (self.id(), Some(min_length));
         let request = UpdateRequest { id, min_length, if_available: Some(false), hash: None };
-        self.session.connection.call_void(Method::HypercoreUpdate, &request).await
+        self.session.connection.ask_raw(Method::HypercoreUpdate, &request).await.map(|_| ())
     }
 
     /// Asks peers for a longer length. False when all were asked and none knows of one.
@@ -175,13 +204,18 @@ impl RemoteHypercore {
 
     /// The block that holds a byte offset, and the offset in it.
     pub async fn seek(&self, byte_offset: u64) -> Result<(u64, u64), ClientError> {
+        self.seek_with(byte_offset, SeekOptions::default()).await
+    }
+
+    /// The same, with options.
+    pub async fn seek_with(&self, byte_offset: u64, options: SeekOptions) -> Result<(u64, u64), ClientError> {
         let request = SeekRequest {
             id: self.id(),
             byte_offset,
-            start: None,
-            end: None,
-            wait: None,
-            if_available: None,
+            start: Some(options.start),
+            end: options.end,
+            wait: Some(options.wait),
+            if_available: Some(options.if_available),
         };
         let response: SeekResponse = self.call(Method::HypercoreSeek, &request).await?;
         Ok((response.seq, response.block_offset))
@@ -250,7 +284,7 @@ impl RemoteHypercore {
         method: Method,
         message: &M,
     ) -> Result<R, ClientError> {
-        self.session.connection.call(method, message).await
+        self.session.connection.ask(method, message).await
     }
 
     /// A call that is taken back when its future is dropped.
@@ -263,7 +297,7 @@ impl RemoteHypercore {
     ) -> Result<Bytes, ClientError> {
         let mut guard =
             CancelOnDrop { connection: &self.session.connection, cancel: Some((cancel, cancel_request)) };
-        let answer = self.session.connection.call_raw(|outbox, id| outbox.request(method, id, request)).await;
+        let answer = self.session.connection.ask_raw(method, request).await;
         guard.cancel = None;
         answer
     }
@@ -272,7 +306,20 @@ impl RemoteHypercore {
         self.state().id
     }
 
-    fn state(&self) -> &RemoteState {
+    /// Another session of the same client.
+    pub(crate) fn sibling(&self, state: Arc<RemoteState>) -> Self {
+        Self::new(self.session.connection.clone(), self.session.sessions.clone(), state)
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.session.connection
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.session.sessions
+    }
+
+    pub(crate) fn state(&self) -> &RemoteState {
         &self.session.state
     }
 
@@ -317,9 +364,8 @@ impl AppendLog for RemoteHypercore {
         Self::byte_length(self)
     }
 
-    /// The RPC has no word for forks: always 0.
     fn fork(&self) -> u64 {
-        0
+        Self::fork(self)
     }
 
     fn writable(&self) -> bool {
@@ -328,7 +374,7 @@ impl AppendLog for RemoteHypercore {
 
     fn get_with(&self, index: u64, options: GetOptions) -> BoxFuture<'_, Result<Option<Bytes>, Error>> {
         async move {
-            match self.get_block(index, options).await {
+            match Self::get_with(self, index, options).await {
                 Err(ClientError::Rpc(error)) if error.message == text::BLOCK_NOT_DOWNLOADED => Ok(None),
                 Err(ClientError::Rpc(error)) if error.message == text::BLOCK_NOT_AVAILABLE => {
                     Err(Error::NotAvailable(index))
@@ -367,12 +413,13 @@ impl AppendLog for RemoteHypercore {
         async move { Self::download(self, &range).await.map_err(|error| self.error(error)) }.boxed()
     }
 
-    fn truncate(&self, _length: u64) -> BoxFuture<'_, Result<(), Error>> {
-        async { Err(Error::Remote("the daemon's RPC cannot truncate a core".into())) }.boxed()
+    fn truncate(&self, length: u64) -> BoxFuture<'_, Result<(), Error>> {
+        async move { Self::truncate(self, length, None).await.map(|_| ()).map_err(|error| self.error(error)) }
+            .boxed()
     }
 
-    fn clear(&self, _range: Range<u64>) -> BoxFuture<'_, Result<(), Error>> {
-        async { Err(Error::Remote("the daemon's RPC cannot clear blocks".into())) }.boxed()
+    fn clear(&self, range: Range<u64>) -> BoxFuture<'_, Result<(), Error>> {
+        async move { Self::clear(self, range).await.map(|_| ()).map_err(|error| self.error(error)) }.boxed()
     }
 
     fn events(&self) -> BoxStream<'static, StreamedEvent> {
@@ -381,6 +428,36 @@ impl AppendLog for RemoteHypercore {
 
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         async move { Self::close(self).await.map_err(|error| self.error(error)) }.boxed()
+    }
+}
+
+/// How to look for the block that holds a byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeekOptions {
+    /// Look from this block on.
+    pub start: u64,
+    /// Look before this block.
+    pub end: Option<u64>,
+    /// Wait for peers when the daemon cannot tell.
+    pub wait: bool,
+    /// Fail once all peers were asked and none can tell.
+    pub if_available: bool,
+}
+
+impl Default for SeekOptions {
+    fn default() -> Self {
+        Self { start: 0, end: None, wait: true, if_available: true }
+    }
+}
+
+struct ForgetWait<'a> {
+    sessions: &'a Sessions,
+    id: u64,
+}
+
+impl Drop for ForgetWait<'_> {
+    fn drop(&mut self) {
+        self.sessions.forget_wait(self.id);
     }
 }
 

@@ -2,30 +2,46 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use hypercore::{CoreEvent, DiscoveryKey, Key, PeerInfo};
 use hyperspace_common::{Method, Required, decode, messages::*};
 use tokio::sync::broadcast;
 
-use crate::{connection::EventHandler, error::ClientError};
+use crate::{
+    connection::{Connection, EventHandler},
+    error::ClientError,
+    extension::Registered,
+    lock::Held,
+    options::ConnectionEvent,
+    restore,
+};
+
+/// What is called when a get finds nothing.
+pub(crate) type OnWait = Box<dyn FnOnce(u64) + Send>;
 
 /// Events that a slow listener may leave unread before it misses some.
 const EVENTS_KEPT: usize = 1024;
 
 /// All sessions of a connection.
-#[derive(Debug)]
 pub(crate) struct Sessions {
     cores: Mutex<HashMap<u64, Weak<RemoteState>>>,
     /// Sessions, requests that can be cancelled, waits: none is ever used twice, so that nothing that comes late
     /// can be taken for something else.
     next: AtomicU64,
     feeds: broadcast::Sender<Key>,
+    connection_events: broadcast::Sender<ConnectionEvent>,
+    pub(crate) extensions: Registered,
+    waits: Mutex<HashMap<u64, OnWait>>,
+    /// The daemon does not know the services of our own: it is the Node one.
+    pub(crate) plain: AtomicBool,
 }
 
 /// What is known here of a core that lives in the daemon.
@@ -33,7 +49,28 @@ pub(crate) struct Sessions {
 pub(crate) struct RemoteState {
     pub(crate) id: u64,
     pub(crate) identity: OnceLock<Identity>,
+    /// How it was opened.
+    pub(crate) kind: Kind,
     changing: Mutex<Changing>,
+}
+
+/// How a session was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// As a core; `weak` sessions do not keep it open, read-only ones do not write.
+    Core { weak: bool, read_only: bool },
+    /// As a snapshot of another session's core.
+    Snapshot,
+}
+
+/// What the daemon says of a core when it is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub(crate) identity: Identity,
+    pub(crate) length: u64,
+    pub(crate) byte_length: u64,
+    pub(crate) fork: u64,
+    pub(crate) peers: Vec<PeerInfo>,
 }
 
 /// What never changes.
@@ -48,6 +85,11 @@ pub(crate) struct Identity {
 struct Changing {
     length: u64,
     byte_length: u64,
+    fork: u64,
+    /// Somebody wants to hear of single blocks.
+    watching: bool,
+    /// Locks that are held or waited for.
+    locks: Vec<Weak<Held>>,
     /// Events say what the length is: older news must not undo it.
     told: bool,
     peers: Vec<Arc<PeerInfo>>,
@@ -59,7 +101,15 @@ struct Changing {
 
 impl Sessions {
     pub(crate) fn new() -> Self {
-        Self { cores: Mutex::default(), next: AtomicU64::new(1), feeds: broadcast::channel(EVENTS_KEPT).0 }
+        Self {
+            cores: Mutex::default(),
+            next: AtomicU64::new(1),
+            feeds: broadcast::channel(EVENTS_KEPT).0,
+            connection_events: broadcast::channel(EVENTS_KEPT).0,
+            extensions: Registered::default(),
+            waits: Mutex::default(),
+            plain: AtomicBool::new(false),
+        }
     }
 
     /// A number that was not used before.
@@ -67,15 +117,40 @@ impl Sessions {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn create(&self) -> Arc<RemoteState> {
+    pub(crate) fn create(&self, kind: Kind) -> Arc<RemoteState> {
         let id = self.fresh();
-        let state = Arc::new(RemoteState { id, identity: OnceLock::new(), changing: Mutex::default() });
+        let state = Arc::new(RemoteState { id, identity: OnceLock::new(), kind, changing: Mutex::default() });
         self.lock().insert(id, Arc::downgrade(&state));
         state
     }
 
     pub(crate) fn remove(&self, id: u64) {
         self.lock().remove(&id);
+        self.extensions.end_session(id);
+    }
+
+    /// All sessions that are in use.
+    pub(crate) fn all(&self) -> Vec<Arc<RemoteState>> {
+        self.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// What happens to the connection.
+    pub(crate) fn connection_events(&self) -> broadcast::Receiver<ConnectionEvent> {
+        self.connection_events.subscribe()
+    }
+
+    /// Calls this once when the daemon says that the get with this number found nothing.
+    pub(crate) fn on_wait(&self, id: u64, call: OnWait) {
+        self.waits().insert(id, call);
+    }
+
+    /// The get is over.
+    pub(crate) fn forget_wait(&self, id: u64) {
+        self.waits().remove(&id);
+    }
+
+    fn waits(&self) -> MutexGuard<'_, HashMap<u64, OnWait>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keys of cores that the daemon loads.
@@ -100,6 +175,18 @@ impl EventHandler for Sessions {
                 let AppendEvent { id, length, byte_length } = read(payload)?;
                 self.core(id).inspect(|core| core.appended(length, byte_length));
             }
+            Method::LogOnTruncate => {
+                let TruncateEvent { id, length, byte_length, fork } = read(payload)?;
+                self.core(id).inspect(|core| core.truncated(length, byte_length, fork));
+            }
+            Method::HypercoreOnWait => {
+                let WaitEvent { on_wait_id, seq, .. } = read(payload)?;
+                let call = self.waits().remove(&on_wait_id);
+                if let Some(call) = call {
+                    call(seq);
+                }
+            }
+            Method::HypercoreOnExtension => self.extensions.message(read(payload)?),
             Method::HypercoreOnPeerOpen => {
                 let PeerEvent { id, peer } = read(payload)?;
                 self.core(id).inspect(|core| core.peer_added(&peer));
@@ -134,39 +221,106 @@ impl EventHandler for Sessions {
         Ok(())
     }
 
-    fn closed(&self, _error: &ClientError) {
+    fn closed(&self, error: &ClientError) {
         let cores: Vec<_> = self.lock().drain().filter_map(|(_, core)| core.upgrade()).collect();
         for core in cores {
             core.close();
         }
+        self.extensions.clear();
+        // Nobody may be listening.
+        let _ = self.connection_events.send(ConnectionEvent::Ended { reason: error.to_string() });
+    }
+
+    fn lost(&self, error: &ClientError) {
+        let mut locks = Vec::new();
+        for core in self.all() {
+            if core.lost()
+                && let Some(identity) = core.identity.get()
+            {
+                locks.push(identity.key);
+            }
+        }
+        let _ = self.connection_events.send(ConnectionEvent::Lost { reason: error.to_string(), locks });
+    }
+
+    fn restore(&self, connection: Connection) -> BoxFuture<'_, Result<(), ClientError>> {
+        restore::sessions(self, connection).boxed()
+    }
+
+    fn restored(&self) {
+        let _ = self.connection_events.send(ConnectionEvent::Restored);
     }
 }
 
 impl RemoteState {
     /// What the daemon answered to the open.
-    pub(crate) fn opened(&self, response: OpenResponse) -> Result<(), ClientError> {
-        let key = parse_key(&response.key)?;
-        let discovery_key = match &response.discovery_key {
-            Some(bytes) => DiscoveryKey::try_from(&bytes[..])
-                .map_err(|_| ClientError::Protocol("a discovery key that has not 32 bytes".into()))?,
-            None => key.discovery_key(),
-        };
-        let _ = self.identity.set(Identity { key, discovery_key, writable: response.writable });
+    pub(crate) fn opened(&self, opened: Opened) {
+        let _ = self.identity.set(opened.identity);
         let mut changing = self.lock();
         if !changing.told {
-            (changing.length, changing.byte_length) = (response.length, response.byte_length);
+            (changing.length, changing.byte_length) = (opened.length, opened.byte_length);
+            changing.fork = opened.fork;
         }
         // Events that came after the answer may have been looked at before it.
         let gone = std::mem::take(&mut changing.gone);
-        for peer in &response.peers {
-            let peer = peer_info(peer);
+        for peer in opened.peers {
             if !gone.contains(&peer.remote_public_key)
                 && !changing.peers.iter().any(|known| known.remote_public_key == peer.remote_public_key)
             {
                 changing.peers.push(Arc::new(peer));
             }
         }
-        Ok(())
+    }
+
+    /// The daemon opened it again: tells what has changed meanwhile.
+    pub(crate) fn opened_again(&self, opened: Opened) {
+        let mut changing = self.lock();
+        let Opened { length, byte_length, fork, peers, .. } = opened;
+        // Events may have come already.
+        if !changing.told {
+            let (old_length, old_fork) = (changing.length, changing.fork);
+            (changing.length, changing.byte_length, changing.fork) = (length, byte_length, fork);
+            if fork != old_fork || length < old_length {
+                // How much of the old history is left is not known; nothing is the safe answer.
+                changing.emit(CoreEvent::Truncate { length: 0, byte_length, fork });
+                changing.emit(CoreEvent::Append { length, byte_length });
+            } else if length > old_length {
+                changing.emit(CoreEvent::Append { length, byte_length });
+            }
+        }
+        for peer in peers {
+            if !changing.peers.iter().any(|known| known.remote_public_key == peer.remote_public_key) {
+                let peer = Arc::new(peer);
+                changing.peers.push(peer.clone());
+                changing.emit(CoreEvent::PeerAdded(peer));
+            }
+        }
+    }
+
+    /// The connection is lost. True when a lock was lost with it.
+    fn lost(&self) -> bool {
+        let mut changing = self.lock();
+        changing.told = false;
+        for peer in std::mem::take(&mut changing.peers) {
+            changing.emit(CoreEvent::PeerRemoved(peer));
+        }
+        changing.lose_locks()
+    }
+
+    /// A lock of this session that is held, or soon will be.
+    pub(crate) fn add_lock(&self, lock: &Arc<Held>) {
+        let mut changing = self.lock();
+        changing.locks.retain(|lock| lock.strong_count() > 0);
+        changing.locks.push(Arc::downgrade(lock));
+    }
+
+    pub(crate) fn fork(&self) -> u64 {
+        self.lock().fork
+    }
+
+    /// Whether somebody wants to hear of single blocks.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.lock().watching
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -188,7 +342,7 @@ impl RemoteState {
     /// Listens; true when nobody did before.
     pub(crate) fn listen(&self) -> (broadcast::Receiver<CoreEvent>, bool) {
         let mut changing = self.lock();
-        let first = changing.events.as_ref().is_none_or(|sender| sender.receiver_count() == 0);
+        let first = !std::mem::replace(&mut changing.watching, true);
         let receiver = changing.events.get_or_insert_with(|| broadcast::channel(EVENTS_KEPT).0).subscribe();
         if changing.closed {
             changing.events = None;
@@ -202,6 +356,7 @@ impl RemoteState {
         if !std::mem::replace(&mut changing.closed, true) {
             changing.emit(CoreEvent::Close);
             changing.events = None;
+            changing.lose_locks();
         }
     }
 
@@ -209,6 +364,13 @@ impl RemoteState {
         let mut changing = self.lock();
         (changing.length, changing.byte_length, changing.told) = (length, byte_length, true);
         changing.emit(CoreEvent::Append { length, byte_length });
+    }
+
+    fn truncated(&self, length: u64, byte_length: u64, fork: u64) {
+        let mut changing = self.lock();
+        (changing.length, changing.byte_length, changing.told) = (length, byte_length, true);
+        changing.fork = fork;
+        changing.emit(CoreEvent::Truncate { length, byte_length, fork });
     }
 
     fn peer_added(&self, peer: &Peer) {
@@ -241,6 +403,12 @@ impl RemoteState {
 }
 
 impl Changing {
+    fn lose_locks(&mut self) -> bool {
+        let locks = std::mem::take(&mut self.locks);
+        // All of them, not just the first.
+        locks.iter().filter_map(Weak::upgrade).filter(|lock| lock.lose()).count() > 0
+    }
+
     fn emit(&self, event: CoreEvent) {
         if let Some(events) = &self.events {
             // Nobody may be listening any more.
@@ -249,11 +417,51 @@ impl Changing {
     }
 }
 
+impl Opened {
+    pub(crate) fn from_plain(response: &OpenResponse) -> Result<Self, ClientError> {
+        let key = parse_key(&response.key)?;
+        let discovery_key = match &response.discovery_key {
+            Some(bytes) => parse_discovery_key(bytes)?,
+            None => key.discovery_key(),
+        };
+        Ok(Self {
+            identity: Identity { key, discovery_key, writable: response.writable },
+            length: response.length,
+            byte_length: response.byte_length,
+            fork: 0,
+            peers: response.peers.iter().map(peer_info).collect(),
+        })
+    }
+
+    pub(crate) fn from_full(response: &OpenCoreResponse) -> Result<Self, ClientError> {
+        let key = parse_key(&response.key)?;
+        let discovery_key = parse_discovery_key(&response.discovery_key)?;
+        Ok(Self {
+            identity: Identity { key, discovery_key, writable: response.state.writable },
+            length: response.state.length,
+            byte_length: response.state.byte_length,
+            fork: response.state.fork,
+            peers: response.peers.iter().map(peer_info).collect(),
+        })
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("cores", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn parse_discovery_key(bytes: &[u8]) -> Result<DiscoveryKey, ClientError> {
+    DiscoveryKey::try_from(bytes)
+        .map_err(|_| ClientError::Protocol("a discovery key that has not 32 bytes".into()))
+}
+
 fn read<M: Required>(payload: Bytes) -> Result<M, ClientError> {
     decode(payload).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
-fn parse_key(bytes: &[u8]) -> Result<Key, ClientError> {
+pub(crate) fn parse_key(bytes: &[u8]) -> Result<Key, ClientError> {
     Key::try_from(bytes).map_err(|_| ClientError::Protocol("a key that has not 32 bytes".into()))
 }
 

@@ -50,6 +50,8 @@ pub mod code {
     pub const LIMIT: &str = "ELIMIT";
     /// The request is not valid.
     pub const INVALID: &str = "EINVAL";
+    /// What was asked for does not exist.
+    pub const NOT_FOUND: &str = "ENOENT";
     /// The server failed, not the request.
     pub const IO: &str = "EIO";
 }

@@ -22,7 +22,8 @@
 //! ```
 
 pub mod frame;
-/// The messages of the RPC; made from `proto/hyperspace.proto` by the test `schema`.
+/// The messages of the RPC; made from `proto/hyperspace.proto` and `proto/additional.proto` by the
+/// test `schema`.
 #[rustfmt::skip]
 pub mod messages;
 

@@ -463,3 +463,287 @@ pub struct ExtensionMessage {
     #[prost(bytes = "bytes", required, tag = "4")]
     pub data: ::prost::bytes::Bytes,
 }
+/// Store.Open: start a session on a core, said more exactly than Corestore.Open can.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenCoreRequest {
+    /// The session: any number that is free on this connection.
+    #[prost(uint64, required, tag = "1")]
+    pub id: u64,
+    /// The core's key. Without a key, a discovery key and a name a new core is made.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub key: ::core::option::Option<::prost::bytes::Bytes>,
+    /// The core's name; a key goes before a name.
+    #[prost(string, optional, tag = "3")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    /// The namespace of the name, from the outermost in.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub namespace: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// A weak session does not keep the core open.
+    #[prost(bool, optional, tag = "5")]
+    pub weak: ::core::option::Option<bool>,
+    /// The discovery key of a core that is stored.
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    pub discovery_key: ::core::option::Option<::prost::bytes::Bytes>,
+    /// Make the core when it is not stored.
+    #[prost(bool, optional, tag = "7", default = "true")]
+    pub create: ::core::option::Option<bool>,
+    /// The session is not to write.
+    #[prost(bool, optional, tag = "8")]
+    pub read_only: ::core::option::Option<bool>,
+}
+/// Answer to Store.Open.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OpenCoreResponse {
+    /// The core's key.
+    #[prost(bytes = "bytes", required, tag = "1")]
+    pub key: ::prost::bytes::Bytes,
+    /// The core's discovery key.
+    #[prost(bytes = "bytes", required, tag = "2")]
+    pub discovery_key: ::prost::bytes::Bytes,
+    /// What it is now.
+    #[prost(message, required, tag = "3")]
+    pub state: LogState,
+    /// Peers that have the core open now.
+    #[prost(message, repeated, tag = "4")]
+    pub peers: ::prost::alloc::vec::Vec<Peer>,
+}
+/// Log.State, Log.Manifest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogRequest {
+    /// The session.
+    #[prost(uint64, required, tag = "1")]
+    pub id: u64,
+}
+/// Answer to Log.State, Log.Truncate and Log.Snapshot.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogState {
+    /// The number of blocks.
+    #[prost(uint64, required, tag = "1")]
+    pub length: u64,
+    /// The number of bytes in all blocks.
+    #[prost(uint64, required, tag = "2")]
+    pub byte_length: u64,
+    /// All blocks below this one are stored here.
+    #[prost(uint64, required, tag = "3")]
+    pub contiguous_length: u64,
+    /// How often history was rewritten.
+    #[prost(uint64, required, tag = "4")]
+    pub fork: u64,
+    /// Hash over the whole tree.
+    #[prost(bytes = "bytes", required, tag = "5")]
+    pub tree_hash: ::prost::bytes::Bytes,
+    /// Whether this session can append.
+    #[prost(bool, required, tag = "6")]
+    pub writable: bool,
+    /// Two histories were signed for one length: nothing is accepted any more.
+    #[prost(bool, required, tag = "7")]
+    pub frozen: bool,
+    /// The longest contiguous length that a peer has shown.
+    #[prost(uint64, optional, tag = "8")]
+    pub remote_contiguous_length: ::core::option::Option<u64>,
+}
+/// Log.Truncate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TruncateRequest {
+    /// The session.
+    #[prost(uint64, required, tag = "1")]
+    pub id: u64,
+    /// How many blocks are to be left.
+    #[prost(uint64, required, tag = "2")]
+    pub length: u64,
+    /// The new fork; absent means the next.
+    #[prost(uint64, optional, tag = "3")]
+    pub fork: ::core::option::Option<u64>,
+}
+/// Log.Clear.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClearRequest {
+    /// The session.
+    #[prost(uint64, required, tag = "1")]
+    pub id: u64,
+    /// The first block.
+    #[prost(uint64, required, tag = "2")]
+    pub start: u64,
+    /// The block after the last.
+    #[prost(uint64, required, tag = "3")]
+    pub end: u64,
+}
+/// Answer to Log.Clear.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClearResponse {
+    /// How many blocks were here.
+    #[prost(uint64, required, tag = "1")]
+    pub blocks: u64,
+}
+/// Answer to Log.Manifest. Without any field: the manifest is not known yet.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ManifestResponse {
+    /// The manifest as Hypercore encodes it.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub manifest: ::core::option::Option<::prost::bytes::Bytes>,
+    /// Its version.
+    #[prost(uint64, optional, tag = "2")]
+    pub version: ::core::option::Option<u64>,
+    /// How many signers have to sign.
+    #[prost(uint64, optional, tag = "3")]
+    pub quorum: ::core::option::Option<u64>,
+    /// The public keys that may sign.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub signers: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// Log.Snapshot: start a session that stays at the present length.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotRequest {
+    /// The session whose core is meant.
+    #[prost(uint64, required, tag = "1")]
+    pub id: u64,
+    /// The snapshot's own session: any number that is free.
+    #[prost(uint64, required, tag = "2")]
+    pub snapshot_id: u64,
+}
+/// Log.UserData.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserDataRequest {
+    /// The session.
+    #[prost(uint64, required, tag = "1")]
+    pub id: u64,
+    /// The value's name.
+    #[prost(string, required, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Answer to Log.UserData.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserDataResponse {
+    /// Absent when there is no such value.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub value: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// Log.SetUserData.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetUserDataRequest {
+    /// The session.
+    #[prost(uint64, required, tag = "1")]
+    pub id: u64,
+    /// The value's name.
+    #[prost(string, required, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Absent to remove it.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub value: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// Log.OnTruncate: blocks are gone. Sessions that were opened by Store.Open get it in place of OnAppend.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TruncateEvent {
+    /// The session.
+    #[prost(uint64, required, tag = "1")]
+    pub id: u64,
+    /// How many blocks are left of the history that was known.
+    #[prost(uint64, required, tag = "2")]
+    pub length: u64,
+    /// The number of bytes in all blocks.
+    #[prost(uint64, required, tag = "3")]
+    pub byte_length: u64,
+    /// The new fork.
+    #[prost(uint64, required, tag = "4")]
+    pub fork: u64,
+}
+/// Store.List.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRequest {
+    /// The last discovery key of the page before.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub after: ::core::option::Option<::prost::bytes::Bytes>,
+    /// How many cores at most; the server has a limit of its own.
+    #[prost(uint32, optional, tag = "2")]
+    pub limit: ::core::option::Option<u32>,
+}
+/// Answer to Store.List, in order of discovery keys.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListResponse {
+    /// A page.
+    #[prost(message, repeated, tag = "1")]
+    pub cores: ::prost::alloc::vec::Vec<CoreEntry>,
+    /// There are more after these.
+    #[prost(bool, required, tag = "2")]
+    pub more: bool,
+}
+/// A core that is stored.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CoreEntry {
+    /// Its discovery key.
+    #[prost(bytes = "bytes", required, tag = "1")]
+    pub discovery_key: ::prost::bytes::Bytes,
+    /// Its key.
+    #[prost(bytes = "bytes", required, tag = "2")]
+    pub key: ::prost::bytes::Bytes,
+    /// The number of blocks.
+    #[prost(uint64, required, tag = "3")]
+    pub length: u64,
+    /// The number of bytes in all blocks.
+    #[prost(uint64, required, tag = "4")]
+    pub byte_length: u64,
+    /// All blocks below this one are stored here.
+    #[prost(uint64, required, tag = "5")]
+    pub contiguous_length: u64,
+    /// How often history was rewritten.
+    #[prost(uint64, required, tag = "6")]
+    pub fork: u64,
+    /// Its secret key is here.
+    #[prost(bool, required, tag = "7")]
+    pub writable: bool,
+    /// Somebody has it open.
+    #[prost(bool, required, tag = "8")]
+    pub open: bool,
+    /// Peers that replicate it now.
+    #[prost(uint64, required, tag = "9")]
+    pub peers: u64,
+}
+/// Store.Names.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NamesRequest {
+    /// The namespace, from the outermost in.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub namespace: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The last name of the page before.
+    #[prost(string, optional, tag = "2")]
+    pub after: ::core::option::Option<::prost::alloc::string::String>,
+    /// How many names at most; the server has a limit of its own.
+    #[prost(uint32, optional, tag = "3")]
+    pub limit: ::core::option::Option<u32>,
+}
+/// Answer to Store.Names, in order of names.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NamesResponse {
+    /// A page.
+    #[prost(message, repeated, tag = "1")]
+    pub cores: ::prost::alloc::vec::Vec<NamedCore>,
+    /// There are more after these.
+    #[prost(bool, required, tag = "2")]
+    pub more: bool,
+}
+/// A name and its core.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NamedCore {
+    /// The name.
+    #[prost(string, required, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The core's discovery key.
+    #[prost(bytes = "bytes", required, tag = "2")]
+    pub discovery_key: ::prost::bytes::Bytes,
+}
+/// Answer to Store.Stats.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatsResponse {
+    /// Cores that are open.
+    #[prost(uint64, required, tag = "1")]
+    pub open_cores: u64,
+    /// Clients that are connected.
+    #[prost(uint64, required, tag = "2")]
+    pub clients: u64,
+    /// Peers that are connected.
+    #[prost(uint64, required, tag = "3")]
+    pub peers: u64,
+    /// How long the daemon has been running.
+    #[prost(uint64, required, tag = "4")]
+    pub uptime_ms: u64,
+}

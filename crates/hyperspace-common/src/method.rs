@@ -1,6 +1,7 @@
 //! The services and methods of the schema and their numbers.
 //!
-//! From npm `@hyperspace/rpc` 1.15.0, `schema.proto`, the options `hrpc.service` and `hrpc.method`.
+//! From npm `@hyperspace/rpc` 1.15.0, `schema.proto`, the options `hrpc.service` and `hrpc.method`. Services from 16
+//! on are our own (`proto/additional.proto`).
 
 use std::fmt;
 
@@ -16,6 +17,10 @@ pub enum Service {
     Hypercore = 3,
     /// The swarm.
     Network = 4,
+    /// What today's Hypercore can do with an open core. Our own.
+    Log = 16,
+    /// The cores that are stored. Our own.
+    Store = 17,
 }
 
 macro_rules! methods {
@@ -146,6 +151,34 @@ methods! {
         /// Event: an extension's message.
         NetworkOnExtension = 10, "OnExtension";
     }
+    Log {
+        /// What the core is now.
+        LogState = 1, "State";
+        /// Cut the core and move it to another fork.
+        LogTruncate = 2, "Truncate";
+        /// Remove blocks from storage.
+        LogClear = 3, "Clear";
+        /// Who may sign.
+        LogManifest = 4, "Manifest";
+        /// Start a session that stays at the present length.
+        LogSnapshot = 5, "Snapshot";
+        /// A named value beside the core.
+        LogUserData = 6, "UserData";
+        /// Store a named value beside the core.
+        LogSetUserData = 7, "SetUserData";
+        /// Event: blocks are gone.
+        LogOnTruncate = 8, "OnTruncate";
+    }
+    Store {
+        /// Start a session on a core, said more exactly.
+        StoreOpen = 1, "Open";
+        /// The cores that are stored.
+        StoreList = 2, "List";
+        /// The names of a namespace.
+        StoreNames = 3, "Names";
+        /// The daemon in figures.
+        StoreStats = 4, "Stats";
+    }
 }
 
 impl fmt::Display for Method {
@@ -163,7 +196,7 @@ mod tests {
         for &method in Method::ALL {
             assert_eq!(Method::from_numbers(method.service() as u64, method.number()), Some(method));
         }
-        assert_eq!(Method::ALL.len(), 41);
+        assert_eq!(Method::ALL.len(), 41 + 12);
         assert_eq!(Method::from_numbers(3, 28), None);
         assert_eq!(Method::from_numbers(u64::MAX, 1), None);
         assert_eq!(Method::HypercoreOnAppend.to_string(), "Hypercore.OnAppend");

@@ -129,6 +129,31 @@ required! {
     RegisterExtensionRequest { 1 "id", 2 "resourceId", 3 "name" }
     UnregisterExtensionRequest { 1 "id", 2 "resourceId" }
     ExtensionMessage { 1 "id", 2 "resourceId", 4 "data" }
+    OpenCoreRequest { 1 "id" }
+    OpenCoreResponse { 1 "key", 2 "discoveryKey", 3 "state" }
+    LogRequest { 1 "id" }
+    LogState {
+        1 "length", 2 "byteLength", 3 "contiguousLength", 4 "fork", 5 "treeHash", 6 "writable", 7 "frozen"
+    }
+    TruncateRequest { 1 "id", 2 "length" }
+    ClearRequest { 1 "id", 2 "start", 3 "end" }
+    ClearResponse { 1 "blocks" }
+    ManifestResponse {}
+    SnapshotRequest { 1 "id", 2 "snapshotId" }
+    UserDataRequest { 1 "id", 2 "name" }
+    UserDataResponse {}
+    SetUserDataRequest { 1 "id", 2 "name" }
+    TruncateEvent { 1 "id", 2 "length", 3 "byteLength", 4 "fork" }
+    ListRequest {}
+    ListResponse { 2 "more" }
+    CoreEntry {
+        1 "discoveryKey", 2 "key", 3 "length", 4 "byteLength", 5 "contiguousLength", 6 "fork", 7 "writable",
+        8 "open", 9 "peers"
+    }
+    NamesRequest {}
+    NamesResponse { 2 "more" }
+    NamedCore { 1 "name", 2 "discoveryKey" }
+    StatsResponse { 1 "openCores", 2 "clients", 3 "peers", 4 "uptimeMs" }
 }
 
 #[cfg(test)]
@@ -141,11 +166,12 @@ mod tests {
     #[test]
     fn the_table_is_that_of_the_schema() {
         let mut schema: Vec<(String, Vec<(u32, String)>)> = Vec::new();
-        for line in include_str!("../proto/hyperspace.proto").lines() {
+        let files = [include_str!("../proto/hyperspace.proto"), include_str!("../proto/additional.proto")];
+        for line in files.iter().flat_map(|file| file.lines()) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
                 ["message", name, "{"] => schema.push((name.into(), Vec::new())),
-                ["required", _, name, "=", number] => {
+                ["required", _, name, "=", number, ..] => {
                     let number = number.trim_end_matches(';').parse().unwrap();
                     schema.last_mut().unwrap().1.push((number, name.into()));
                 }

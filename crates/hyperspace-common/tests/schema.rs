@@ -10,7 +10,8 @@ fn generated_messages_are_those_of_the_schema() {
         .bytes(["."])
         .out_dir(out.path())
         .compile_fds(
-            protox::compile(["hyperspace.proto"], [root.join("proto")]).expect("the schema compiles"),
+            protox::compile(["hyperspace.proto", "additional.proto"], [root.join("proto")])
+                .expect("the schema compiles"),
         )
         .expect("the schema turns into Rust");
     let fresh = fs::read_to_string(out.path().join("hyperspace.rs")).expect("generated text");
@@ -19,8 +20,5 @@ fn generated_messages_are_those_of_the_schema() {
         fs::write(&target, &fresh).expect("src/messages.rs is written");
     }
     let stored = fs::read_to_string(&target).unwrap_or_default();
-    assert!(
-        stored == fresh,
-        "src/messages.rs is not what proto/hyperspace.proto says: run with UPDATE_SCHEMA=1"
-    );
+    assert!(stored == fresh, "src/messages.rs is not what the files in proto/ say: run with UPDATE_SCHEMA=1");
 }

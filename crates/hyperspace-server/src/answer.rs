@@ -11,6 +11,7 @@ pub(crate) fn core_error(error: &Error) -> RpcError {
         Error::NotAvailable(_) => RpcError::sentence(text::BLOCK_NOT_AVAILABLE),
         Error::Closed => RpcError::sentence(text::FEED_CLOSED),
         Error::Cancelled => RpcError::sentence(text::REQUEST_CANCELLED),
+        Error::NotFound(_) => RpcError::coded(code::NOT_FOUND, error.to_string()),
         Error::Storage(_) => RpcError::coded(code::IO, error.to_string()),
         Error::TooManyRequests(_) => RpcError::coded(code::LIMIT, error.to_string()),
         _ => RpcError::coded(code::INVALID, error.to_string()),

@@ -16,7 +16,8 @@ use hypercore::events::{CoreEvent, EventSink, PeerInfo};
 use hyperspace_common::{
     Method, Outbox,
     messages::{
-        AppendEvent, CloseEvent, DownloadEvent, ExtensionMessage, FeedEvent, Peer, PeerEvent, UploadEvent,
+        AppendEvent, CloseEvent, DownloadEvent, ExtensionMessage, FeedEvent, Peer, PeerEvent, TruncateEvent,
+        UploadEvent,
     },
 };
 use tokio::sync::Notify;
@@ -32,6 +33,7 @@ const MAX_EXTENSION_BYTES: usize = 32 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Append { session: u64, length: u64, byte_length: u64 },
+    Truncate { session: u64, length: u64, byte_length: u64, fork: u64 },
     PeerOpen { session: u64, peer: Arc<PeerInfo> },
     PeerRemove { session: u64, peer: Arc<PeerInfo> },
     Close { session: u64 },
@@ -182,6 +184,9 @@ impl Event {
             Self::Append { session: id, length, byte_length } => {
                 outbox.event(Method::HypercoreOnAppend, &AppendEvent { id, length, byte_length });
             }
+            Self::Truncate { session: id, length, byte_length, fork } => {
+                outbox.event(Method::LogOnTruncate, &TruncateEvent { id, length, byte_length, fork });
+            }
             Self::PeerOpen { session: id, peer } => {
                 outbox.event(Method::HypercoreOnPeerOpen, &PeerEvent { id, peer: wire_peer(&peer) });
             }
@@ -229,9 +234,13 @@ pub(crate) fn wire_peer(peer: &PeerInfo) -> Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interest {
     /// Appends and peers: what every session is told.
-    Session,
-    /// The same and the core's end.
-    WeakSession,
+    Session {
+        /// The core's end, too.
+        end: bool,
+        /// Truncations as what they are. Others are told the new length as if by an append: it is the only word of
+        /// npm `@hyperspace/rpc` 1.15.0 for it.
+        truncations: bool,
+    },
     /// Blocks that came.
     Downloads,
     /// Blocks that went.
@@ -247,13 +256,19 @@ pub(crate) struct Forward {
 impl EventSink for Forward {
     fn event(&self, session: u64, event: &CoreEvent) {
         let event = match (self.interest, event) {
-            (Interest::Session | Interest::WeakSession, event) => match event {
+            (Interest::Session { end, truncations }, event) => match event {
+                &CoreEvent::Truncate { length, byte_length, fork } if truncations => {
+                    Event::Truncate { session, length, byte_length, fork }
+                }
+                &CoreEvent::Truncate { length, byte_length, .. } => {
+                    Event::Append { session, length, byte_length }
+                }
                 CoreEvent::Append { length, byte_length } => {
                     Event::Append { session, length: *length, byte_length: *byte_length }
                 }
                 CoreEvent::PeerAdded(peer) => Event::PeerOpen { session, peer: peer.clone() },
                 CoreEvent::PeerRemoved(peer) => Event::PeerRemove { session, peer: peer.clone() },
-                CoreEvent::Close if self.interest == Interest::WeakSession => Event::Close { session },
+                CoreEvent::Close if end => Event::Close { session },
                 _ => return,
             },
             (Interest::Downloads, CoreEvent::Download { index, bytes }) => {

@@ -3,6 +3,7 @@
 //! Everything that the store can answer is answered at once, on the thread that read the socket: no request is
 //! handed to another task unless it has to wait for peers. Appends that arrive together become one commit.
 
+mod additional;
 mod extensions;
 mod locks;
 mod methods;
@@ -88,11 +89,17 @@ pub enum Gone {
 struct Session {
     core: SessionCore,
     /// Brings events; ends with the session.
-    _events: Subscription,
+    _events: Option<Subscription>,
     downloads: Option<Subscription>,
     uploads: Option<Subscription>,
     /// The core's lock, while this session holds it.
     lock: Option<Turn>,
+}
+
+impl Session {
+    fn new(core: SessionCore, events: Option<Subscription>) -> Self {
+        Self { core, _events: events, downloads: None, uploads: None, lock: None }
+    }
 }
 
 pub(crate) enum SessionCore {
@@ -161,10 +168,18 @@ struct Extension {
 
 /// The connection's sinks, shared by all of its sessions.
 struct Sinks {
-    session: Arc<dyn EventSink>,
-    weak_session: Arc<dyn EventSink>,
+    /// Of sessions that are weak or not, and that understand truncations or not.
+    sessions: [[Arc<dyn EventSink>; 2]; 2],
     downloads: Arc<dyn EventSink>,
     uploads: Arc<dyn EventSink>,
+}
+
+impl Sinks {
+    fn session(&self, weak: bool, truncations: bool) -> Arc<dyn EventSink> {
+        let [strong_sinks, weak_sinks] = &self.sessions;
+        let [plain, full] = if weak { weak_sinks } else { strong_sinks };
+        if truncations { full.clone() } else { plain.clone() }
+    }
 }
 
 impl Rpc {
@@ -172,8 +187,8 @@ impl Rpc {
         let sink =
             |interest| -> Arc<dyn EventSink> { Arc::new(Forward { mailbox: mailbox.clone(), interest }) };
         let sinks = Sinks {
-            session: sink(Interest::Session),
-            weak_session: sink(Interest::WeakSession),
+            sessions: [false, true]
+                .map(|end| [false, true].map(|truncations| sink(Interest::Session { end, truncations }))),
             downloads: sink(Interest::Downloads),
             uploads: sink(Interest::Uploads),
         };
@@ -306,7 +321,9 @@ impl Rpc {
     fn request<M: Required>(&mut self, method: Method, call: Header, payload: Range<usize>) -> Option<M> {
         // Small messages are read in place; those with blocks share the burst's memory.
         let decoded = match method {
-            Method::HypercoreAppend | Method::CorestoreOpen => decode::<M>(self.burst.slice(payload)),
+            Method::HypercoreAppend | Method::CorestoreOpen | Method::StoreOpen => {
+                decode::<M>(self.burst.slice(payload))
+            }
             _ => decode::<M>(&self.burst[payload]),
         };
         match decoded {

@@ -10,13 +10,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use corestore::{Corestore, LoadWatch, Query};
 use futures::{FutureExt, future::BoxFuture};
 use hypercore::{DiscoveryKey, Hypercore, Key, PeerInfo};
-use hyperspace_common::RpcError;
+use hyperspace_common::{RpcError, messages::StatsResponse};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -44,7 +44,7 @@ use crate::{
 const FEEDS_REMEMBERED: usize = 65_536;
 
 /// The namespace of what the daemon itself keeps, so that no name of a user's can meet it.
-const OWN_NAMESPACE: &str = "@hyperspace:internal";
+pub(crate) const OWN_NAMESPACE: &str = "@hyperspace:internal";
 /// How often the store is asked whether something is to be forced to disk.
 const SYNC_LOOK: Duration = Duration::from_millis(250);
 
@@ -105,6 +105,7 @@ pub(crate) struct Shared {
     limits: Limits,
     stopping: CancellationToken,
     next_client: AtomicU64,
+    started: Instant,
     _feeds: LoadWatch,
 }
 
@@ -138,6 +139,7 @@ impl Server {
             limits: options.limits,
             stopping: CancellationToken::new(),
             next_client: AtomicU64::new(0),
+            started: Instant::now(),
             _feeds: feeds,
         });
         // Everything that can fail comes before the first task.
@@ -265,12 +267,30 @@ impl Shared {
         name: Option<&str>,
     ) -> Result<(Hypercore, SessionCore), RpcError> {
         let core = self.open(key, name)?;
-        let holder = if core.session_count() > 1 {
-            SessionCore::Weak(core.weak())
-        } else {
-            SessionCore::Strong(core.clone())
-        };
+        let holder = weak_holder(&core);
         Ok((core, holder))
+    }
+
+    /// Opens what a query means.
+    pub(crate) fn open_query(
+        &self,
+        store: &Corestore,
+        query: Query,
+        weak: bool,
+    ) -> Result<(Hypercore, SessionCore), RpcError> {
+        let core = store.get(query).map_err(|error| core_error(&error))?;
+        let holder = if weak { weak_holder(&core) } else { SessionCore::Strong(core.clone()) };
+        Ok((core, holder))
+    }
+
+    /// The daemon in figures.
+    pub(crate) fn stats(&self) -> StatsResponse {
+        StatsResponse {
+            open_cores: self.store.loaded_count() as u64,
+            clients: self.clients.lock().mailboxes.len() as u64,
+            peers: self.peers.peers().len() as u64,
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
     }
 
     /// Ends the server.
@@ -329,6 +349,11 @@ impl Discovery for Both {
             (one, two) => one.or(two),
         }
     }
+}
+
+/// What a weak session holds: when nobody else has the core open, the core itself.
+fn weak_holder(core: &Hypercore) -> SessionCore {
+    if core.session_count() > 1 { SessionCore::Weak(core.weak()) } else { SessionCore::Strong(core.clone()) }
 }
 
 /// The key pair that the daemon shows to peers: over TCP, and in the swarm.

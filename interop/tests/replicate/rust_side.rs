@@ -147,7 +147,8 @@ impl RustSide {
     }
 
     pub(crate) fn send_extension(&self, label: &str, name: &str, message: &Bytes) {
-        self.store.hub().broadcast_extension(&self.core(label).discovery_key(), name, message);
+        let core = self.core(label).discovery_key();
+        self.store.hub().broadcast_extension(&core, name, message).expect("the message can be sent");
     }
 
     pub(crate) fn close(&self) {

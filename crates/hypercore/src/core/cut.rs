@@ -124,7 +124,8 @@ impl Core {
         self.hints = hints;
         self.head = tree.into_head();
         self.journal.truncated(ancestors, old_length);
-        self.journal.event(CoreEvent::Truncate { length: ancestors, fork: self.head.fork });
+        let (byte_length, fork) = (self.head.byte_length, self.head.fork);
+        self.journal.event(CoreEvent::Truncate { length: ancestors, byte_length, fork });
         if self.head.length > ancestors {
             let Self { head, journal, .. } = self;
             journal.event(CoreEvent::Append { length: head.length, byte_length: head.byte_length });

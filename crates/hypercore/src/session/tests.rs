@@ -204,7 +204,7 @@ fn events_come_in_order_and_end_with_the_log() {
         seen,
         [
             "Event(Append { length: 4, byte_length: 22 })",
-            "Event(Truncate { length: 1, fork: 1 })",
+            "Event(Truncate { length: 1, byte_length: 7, fork: 1 })",
             "Event(Close)"
         ]
     );

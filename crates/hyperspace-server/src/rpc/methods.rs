@@ -12,7 +12,7 @@ use super::{
     at_length,
 };
 use crate::{
-    answer::{core_error, invalid_session, is_event, limit, not_offered, resource_in_use},
+    answer::{core_error, invalid_session, is_event, not_offered, resource_in_use},
     mailbox::wire_peer,
     session_table::WaitKind,
     waits,
@@ -68,6 +68,17 @@ impl Rpc {
             | Method::NetworkRegisterExtension
             | Method::NetworkUnregisterExtension
             | Method::NetworkSendExtension => self.outbox.error(call, &not_offered(method)),
+            Method::LogState => decoded!(log_state),
+            Method::LogTruncate => decoded!(truncate),
+            Method::LogClear => decoded!(clear),
+            Method::LogManifest => decoded!(manifest),
+            Method::LogSnapshot => decoded!(snapshot),
+            Method::LogUserData => decoded!(user_data),
+            Method::LogSetUserData => decoded!(set_user_data),
+            Method::StoreOpen => decoded!(open_core),
+            Method::StoreList => decoded!(list),
+            Method::StoreNames => decoded!(names),
+            Method::StoreStats => self.outbox.response(call, &self.server.stats()),
             Method::CorestoreOnFeed
             | Method::HypercoreOnAppend
             | Method::HypercoreOnClose
@@ -77,6 +88,7 @@ impl Rpc {
             | Method::HypercoreOnWait
             | Method::HypercoreOnDownload
             | Method::HypercoreOnUpload
+            | Method::LogOnTruncate
             | Method::NetworkOnPeerAdd
             | Method::NetworkOnPeerRemove
             | Method::NetworkOnExtension => self.outbox.error(call, &is_event(method)),
@@ -112,8 +124,8 @@ impl Rpc {
         // OnFeed goes before the answer, and the session's own events go after it: from the state in the answer on,
         // every change is told.
         self.drain_events()?;
-        let sink = if request.weak() { &self.sinks.weak_session } else { &self.sinks.session };
-        let (events, info, peers) = core.subscribe_with_state(request.id, sink.clone());
+        let sink = self.sinks.session(request.weak(), false);
+        let (events, info, peers) = core.subscribe_with_state(request.id, sink);
         let response = OpenResponse {
             key: Bytes::copy_from_slice(info.key.as_bytes()),
             length: info.length,
@@ -123,21 +135,12 @@ impl Rpc {
             discovery_key: Some(Bytes::copy_from_slice(info.discovery_key.as_bytes())),
         };
         self.outbox.response(call, &response);
-        let session = Session { core: holder, _events: events, downloads: None, uploads: None, lock: None };
-        self.table.add_session(request.id, session);
+        self.table.add_session(request.id, Session::new(holder, Some(events)));
         Ok(())
     }
 
     fn try_open(&mut self, request: &OpenRequest) -> Result<(Hypercore, SessionCore), RpcError> {
-        if self.table.session(request.id).is_some() {
-            return Err(RpcError::sentence(text::SESSION_IN_USE));
-        }
-        if self.table.session_count() >= self.limits.max_sessions {
-            return Err(limit(format!(
-                "this client has {} cores open; close some",
-                self.limits.max_sessions
-            )));
-        }
+        self.check_new_session(request.id)?;
         let key = request.key.as_deref().filter(|key| !key.is_empty()).map(parse_key).transpose()?;
         let name = request.name.as_deref().filter(|name| !name.is_empty());
         if request.weak() {
@@ -442,7 +445,7 @@ impl Rpc {
         self.outbox.response(call, &());
     }
 
-    fn with_core<T>(
+    pub(super) fn with_core<T>(
         &self,
         session: u64,
         work: impl FnOnce(&Hypercore) -> Result<T, Error>,
@@ -451,7 +454,7 @@ impl Rpc {
     }
 }
 
-fn parse_key(key: &[u8]) -> Result<Key, RpcError> {
+pub(super) fn parse_key(key: &[u8]) -> Result<Key, RpcError> {
     let bytes: [u8; 32] = key.try_into().map_err(|_| {
         RpcError::coded(code::INVALID, format!("Invalid key: a key has 32 bytes, this one has {}", key.len()))
     })?;

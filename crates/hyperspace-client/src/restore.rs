@@ -1,0 +1,101 @@
+//! After a reconnect: everything that the daemon kept for the old connection is asked for again.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use hyperspace_common::{Method, messages::*};
+
+use crate::{
+    connection::Connection,
+    error::ClientError,
+    sessions::{Kind, Opened, RemoteState, Sessions},
+};
+
+/// Sessions that are opened at the same time.
+const AT_ONCE: usize = 256;
+
+/// Opens all sessions again, each with its watches and extensions.
+pub(crate) async fn sessions(sessions: &Sessions, connection: Connection) -> Result<(), ClientError> {
+    let connection = &connection;
+    let mut restored = stream::iter(sessions.all())
+        .map(|core| async move { session(sessions, connection, &core).await })
+        .buffer_unordered(AT_ONCE);
+    while let Some(restored) = restored.next().await {
+        restored?;
+    }
+    Ok(())
+}
+
+async fn session(
+    sessions: &Sessions,
+    connection: &Connection,
+    core: &Arc<RemoteState>,
+) -> Result<(), ClientError> {
+    // Without an identity its first open is still under way, and fails with the old connection.
+    let Some(identity) = core.identity.get() else { return Ok(()) };
+    let Kind::Core { weak, read_only } = core.kind else {
+        // What a snapshot was of may have changed.
+        core.close();
+        sessions.remove(core.id);
+        return Ok(());
+    };
+    let key = Some(Bytes::copy_from_slice(identity.key.as_bytes()));
+    let request = OpenCoreRequest {
+        id: core.id,
+        key,
+        weak: weak.then_some(true),
+        read_only: read_only.then_some(true),
+        ..OpenCoreRequest::default()
+    };
+    match open(sessions, connection, &request).await {
+        Ok(opened) => core.opened_again(opened),
+        Err(ClientError::Rpc(_)) => {
+            // The daemon cannot open it any more: the session is over, the others are not.
+            core.close();
+            sessions.remove(core.id);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
+    if core.is_closed() {
+        // Closed meanwhile: the daemon may have been told before it knew the session.
+        connection.notify(Method::HypercoreClose, &CloseRequest { id: core.id });
+        return Ok(());
+    }
+    if core.is_watching() {
+        let watch = WatchRequest { id: core.id };
+        connection.notify(Method::HypercoreWatchDownloads, &watch);
+        connection.notify(Method::HypercoreWatchUploads, &watch);
+    }
+    sessions.extensions.restore(core, connection).await
+}
+
+/// Opens a core by the service of our own, or with the Node daemon by its only way.
+pub(crate) async fn open(
+    sessions: &Sessions,
+    connection: &Connection,
+    request: &OpenCoreRequest,
+) -> Result<Opened, ClientError> {
+    let plain_will_do = request.namespace.is_empty()
+        && request.discovery_key.is_none()
+        && request.create.is_none()
+        && request.read_only.is_none();
+    if !(plain_will_do && sessions.plain.load(Ordering::Relaxed)) {
+        match connection.call::<_, OpenCoreResponse>(Method::StoreOpen, request).await {
+            Ok(response) => return Opened::from_full(&response),
+            Err(error) if plain_will_do && is_unknown(&error) => {
+                sessions.plain.store(true, Ordering::Relaxed);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let OpenCoreRequest { id, key, name, weak, .. } = request;
+    let request = OpenRequest { id: *id, key: key.clone(), name: name.clone(), weak: *weak };
+    Opened::from_plain(&connection.call(Method::CorestoreOpen, &request).await?)
+}
+
+/// What npm `arpeecee` answers to a method that it does not know.
+fn is_unknown(error: &ClientError) -> bool {
+    error.rpc_message().is_some_and(|message| message.starts_with("Unknown method"))
+}
