@@ -118,6 +118,8 @@ struct Bound {
     most_in_flight: u64,
     /// Rounds without much loss in a row: the bound rises ever faster.
     clean_rounds: u32,
+    /// When it was lowered last: what was sent before belongs to the same event.
+    lowered_at: u64,
 }
 
 impl Bbr {
@@ -154,6 +156,7 @@ impl Bbr {
                 lost_packets: 0,
                 most_in_flight: 0,
                 clean_rounds: 0,
+                lowered_at: 0,
             },
         }
     }
@@ -161,6 +164,11 @@ impl Bbr {
     /// Bytes that may be under way.
     pub(crate) fn window(&self) -> u64 {
         self.window
+    }
+
+    /// Losses of packets that were sent before this time have had their effect.
+    pub(crate) fn lowered_at(&self) -> u64 {
+        self.bound.lowered_at
     }
 
     /// Bytes per microsecond.
@@ -214,7 +222,7 @@ impl Bbr {
         self.update_bandwidth(acked, delivery);
         self.update_aggregation(acked, delivery);
         self.update_cycle(acked, delivery);
-        self.update_bound(acked);
+        self.update_bound(now, acked);
         self.check_filled(acked);
         self.check_drain(acked, delivery);
         self.update_min_rtt(now, acked, delivery);
@@ -318,7 +326,7 @@ impl Bbr {
     }
 
     /// Counts losses per round trip; a bad one lowers the bound, good ones raise it again.
-    fn update_bound(&mut self, acked: &Acked) {
+    fn update_bound(&mut self, now: u64, acked: &Acked) {
         let bound = &mut self.bound;
         bound.delivered += acked.acked;
         bound.lost += acked.lost;
@@ -334,6 +342,7 @@ impl Bbr {
             // What came through in a round trip fits.
             bound.limit = bound.limit.min(kept.max(bound.delivered).max(MIN_WINDOW * acked.packet));
             bound.clean_rounds = 0;
+            bound.lowered_at = now;
             if self.phase == Phase::Startup {
                 self.filled = true;
             }

@@ -45,7 +45,7 @@ pub(crate) struct Rack {
     forward: u64,
     /// An acknowledgement that is full of SACK ranges says nothing about packets beyond the last of them: libudx reports
     /// the lowest fifty. They must not be taken for lost because packets that were repeated later have arrived.
-    horizon: u64,
+    pub(crate) horizon: u64,
     reordering_seen: bool,
     /// How many quarters of the round trip time to wait: more after needless retransmissions.
     steps: u64,
@@ -253,6 +253,9 @@ impl StreamState {
         let now = self.clock.now();
         let patience = self.rack.rtt + self.reorder_window();
         let (mut deadline, mut lost_data) = (None, false);
+        // Losses of one event count once. Behind a horizon bandwidth is overestimated: there the bound has to hold.
+        let blind = self.rack.horizon != u64::MAX;
+        let counted_from = if blind { 0 } else { self.congestion.lowered_at() };
         let (burst, mtu) = (&mut self.burst, &mut self.mtu);
         self.sent.lose_oldest(self.rack.horizon, |sent| {
             if sent.time > latest_time || sent.order >= latest {
@@ -267,8 +270,10 @@ impl StreamState {
                 Some(size) => mtu.on_probe_lost(size),
                 None => {
                     lost_data = true;
-                    burst.lost += sent.size() as u64;
-                    burst.lost_packets += 1;
+                    if sent.time >= counted_from {
+                        burst.lost += sent.size() as u64;
+                        burst.lost_packets += 1;
+                    }
                 }
             }
             true
@@ -287,6 +292,9 @@ impl StreamState {
         let patience = self.rack.rtt + self.reorder_window();
         let first = self.sent.first();
         let remote_ended = self.recv.ended();
+        // The second timeout in a row believes nothing any more.
+        let again = self.sent.get(first).is_some_and(|sent| sent.timeouts > 0);
+        let horizon = if again { u64::MAX } else { self.rack.horizon };
         let (mut gone, mut black_hole) = (None, None);
         let (burst, mtu) = (&mut self.burst, &mut self.mtu);
         let overhead = match self.path {
@@ -294,7 +302,7 @@ impl StreamState {
             _ => 28,
         };
         self.sent.lose_any(|number, sent| {
-            if number != first && sent.time + patience >= now {
+            if number != first && (sent.time + patience >= now || number >= horizon) {
                 return false;
             }
             if sent.end && sent.length == 0 && remote_ended && sent.timeouts >= MAX_END_TIMEOUTS {

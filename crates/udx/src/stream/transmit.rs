@@ -194,7 +194,9 @@ impl StreamState {
             return None;
         }
         let in_flight = self.sent.in_flight_bytes() as u64;
-        if in_flight >= self.congestion.window() {
+        // Beyond the horizon much may have arrived that counts as under way: repeating must not wait for it.
+        let behind = lost && self.rack.horizon != u64::MAX;
+        if in_flight >= self.congestion.window() && !behind {
             return None;
         }
         if !self.pacer.may_send() {
@@ -206,7 +208,7 @@ impl StreamState {
             // A remote may shrink its window below what is under way: repeating ignores it, as libudx does.
             return Some(Next::Again(number, sent));
         }
-        if !self.has_new_data() || self.sent.is_full() {
+        if !self.has_new_data() || self.sent.is_full() || in_flight >= self.congestion.window() {
             return None;
         }
         let waiting = in_flight + self.sent.lost_bytes() as u64;

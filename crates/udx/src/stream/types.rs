@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+#[cfg(doc)]
+use super::StreamState;
+
 /// What a stream is made with.
 #[derive(Clone, Debug)]
 pub struct Config {

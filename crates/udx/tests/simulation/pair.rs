@@ -1,8 +1,10 @@
 //! Two streams and the links between them, with applications that write and read a known pattern.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use udx::packet::{DATA, Header, MAX_SACKS, SACK};
 use udx::{CloseReason, Config, Event, Packet, Path, StreamState};
 
 use crate::link::{Knobs, Link, Random};
@@ -84,6 +86,8 @@ pub(crate) struct Pair {
     /// Timers fire late by up to a millisecond, as tokio's do.
     pub(crate) coarse_timers: bool,
     batch: Vec<u8>,
+    /// End 1 acknowledges as libudx does, which reports the lowest runs only: what has arrived there.
+    pub(crate) lowest_runs: Option<BTreeSet<u32>>,
     /// Prints every packet (`UDX_LOG`).
     log: bool,
 }
@@ -102,6 +106,7 @@ impl Pair {
             pattern: PATTERN_BYTES.with(Bytes::clone),
             coarse_timers: true,
             batch: Vec::new(),
+            lowest_runs: None,
             log: std::env::var_os("UDX_LOG").is_some(),
         }
     }
@@ -149,6 +154,12 @@ impl Pair {
         let end = &mut self.ends[at];
         while let Some(datagram) = self.routes.iter_mut().find_map(|route| route[1 - at].receive(self.now)) {
             let packet = Packet::decode(datagram).expect("a UDX packet");
+            if at == 1
+                && packet.header.is(DATA)
+                && let Some(arrived) = &mut self.lowest_runs
+            {
+                arrived.insert(packet.header.seq);
+            }
             if self.log {
                 println!(
                     "{:?} end {at} receives seq {} ack {}",
@@ -190,6 +201,10 @@ impl Pair {
             for from in (0..transmit.size).step_by(transmit.segment_size) {
                 let datagram = datagrams.slice(from..transmit.size.min(from + transmit.segment_size));
                 end.sent_datagrams += 1;
+                let datagram = match &mut self.lowest_runs {
+                    Some(arrived) if at == 1 => report_lowest(arrived, datagram),
+                    _ => datagram,
+                };
                 if self.log {
                     let header = udx::packet::Header::decode(&datagram);
                     println!(
@@ -212,6 +227,24 @@ impl Pair {
             end.events.push(event);
         }
     }
+}
+
+/// The same acknowledgement with the lowest runs of what has arrived.
+fn report_lowest(arrived: &mut BTreeSet<u32>, datagram: Bytes) -> Bytes {
+    let Some(header) = Header::decode(&datagram).filter(|header| header.is(SACK)) else { return datagram };
+    *arrived = arrived.split_off(&header.ack);
+    let mut report = header.encode().to_vec();
+    let mut rest = arrived.iter().copied().peekable();
+    for _ in 0..MAX_SACKS {
+        let Some(start) = rest.next() else { break };
+        let mut end = start + 1;
+        while rest.next_if_eq(&end).is_some() {
+            end += 1;
+        }
+        report.extend_from_slice(&start.to_le_bytes());
+        report.extend_from_slice(&end.to_le_bytes());
+    }
+    Bytes::from(report)
 }
 
 /// Rounds up to the next tick of a timer wheel.

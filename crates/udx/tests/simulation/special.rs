@@ -158,3 +158,20 @@ fn reordering_alone_causes_few_needless_packets() {
     assert!(stats.retransmits < lost + stats.packets_sent / 50, "{lost} lost, {stats:?}");
     assert!(pair.now < 3 * SECOND, "{:?}", pair.now);
 }
+
+#[test]
+fn a_remote_that_reports_only_the_lowest_gaps_gets_few_needless_packets() {
+    for loss in [0.0, 0.01, 0.03] {
+        let knobs = Knobs { loss, bandwidth: Some(20e6), queue: 200_000, ..Knobs::default() };
+        let mut pair =
+            Pair::new([plan(60_000_000), plan(0)], [knobs, Knobs::default()], 1, Config::default());
+        pair.lowest_runs = Some(std::collections::BTreeSet::new());
+        assert!(pair.run(60 * SECOND, |pair| pair.ends[1].read == 60_000_000));
+        let stats = pair.ends[0].state.stats();
+        let lost = pair.routes[0][0].overflowed + pair.routes[0][0].dropped;
+        let rate = 60.0 / pair.now.as_secs_f64();
+        println!("loss {loss}: {rate:.1} MB/s, {lost} lost, {} repeated", stats.retransmits);
+        assert!(stats.retransmits <= lost + lost / 5 + 20, "{lost} lost, {stats:?}");
+        assert!(rate > 10.0, "{rate:.1} MB/s");
+    }
+}
