@@ -2,34 +2,39 @@
 
 mod cli {
     pub(crate) mod blocks;
+    pub(crate) mod daemon;
+    pub(crate) mod download;
     pub(crate) mod info;
     pub(crate) mod options;
+    pub(crate) mod output;
+    pub(crate) mod pages;
     pub(crate) mod progress;
     pub(crate) mod read;
     pub(crate) mod write;
 }
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use cli::{
     blocks::Cut,
-    options::{Command, Options},
+    download::Range,
+    options::{Command, CoreChoice, Options},
+    output::line,
     read::Reading,
 };
 use hyperspace_client::{ClientError, HyperspaceClient, RemoteHypercore};
 use hyperspace_common::text;
+use serde_json::json;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::parse().check().unwrap_or_else(|error| error.exit());
     let run = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(options));
     let result = run();
     // Standard input may still be read by a thread that nothing can interrupt: do not wait for it.
     let code = match result {
+        Err(error) if is_broken_pipe(&error) => 0,
         Ok(()) => 0,
         Err(error) => {
             eprintln!("hyperspace-client: {error:#}");
@@ -40,35 +45,85 @@ fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<()> {
-    let client = HyperspaceClient::connect(options.host.as_deref()).await?;
-    let core = open(&client, &options).await?;
     match options.command {
-        Command::Write { binary, chunk_size } => {
-            if !core.writable() {
-                anyhow::bail!("{} is not writable here: its secret key is in another daemon", core.key());
-            }
-            let mut out = io::stdout().lock();
-            writeln!(out, "{}", core.key())?;
-            out.flush()?;
-            let cut = if binary { Cut::Chunks(usize::try_from(chunk_size)?) } else { Cut::Lines };
-            cli::write::write(&core, cut).await?;
+        Command::Completions { shell } => cli::pages::completions(shell),
+        Command::Man { folder } => cli::pages::man(folder.as_deref())?,
+        _ => {
+            let client = HyperspaceClient::connect(options.host.as_deref()).await?;
+            with_daemon(&client, options).await?;
+            client.close();
         }
-        Command::Read { from, count, live, binary } => {
-            cli::read::read(&core, Reading { from, count, live, binary }).await?;
-        }
-        Command::Info => cli::info::info(&core).await?,
     }
-    client.close();
     Ok(())
 }
 
-async fn open(client: &HyperspaceClient, options: &Options) -> Result<RemoteHypercore, ClientError> {
+async fn with_daemon(client: &HyperspaceClient, options: Options) -> Result<()> {
+    let (format, choice) = (options.format(), &options.core);
+    match options.command {
+        Command::Create => {
+            let core = open(client, choice).await?;
+            let key = format.key(core.key().as_bytes());
+            if format.json { line(json!({ "key": key, "length": core.length() })) } else { line(key) }
+        }
+        Command::Write { binary, chunk_size } => {
+            let core = open(client, choice).await?;
+            if !core.writable() {
+                bail!("{} is not writable here: its secret key is in another daemon", core.key());
+            }
+            let key = format.key(core.key().as_bytes());
+            if !format.json {
+                line(&key)?;
+            }
+            let cut = if binary { Cut::Chunks(usize::try_from(chunk_size)?) } else { Cut::Lines };
+            let written = cli::write::write(&core, cut).await?;
+            if format.json {
+                let (blocks, bytes) = (written.blocks, written.bytes);
+                line(json!({ "key": key, "blocks": blocks, "bytes": bytes, "length": core.length() }))?;
+            }
+            Ok(())
+        }
+        Command::Read { from, count, live, binary } => {
+            let core = open(client, choice).await?;
+            let reading = Reading { from, count, live, binary, json: format.json };
+            cli::read::read(&core, reading).await
+        }
+        Command::Tail { count, binary } => {
+            let core = open(client, choice).await?;
+            cli::read::tail(&core, count, binary, format.json).await
+        }
+        Command::Info => cli::info::info(&open(client, choice).await?, format).await,
+        Command::Download { from, to } => {
+            let core = open(client, choice).await?;
+            cli::download::download(&core, Range { from, to }, format).await
+        }
+        Command::Ls => cli::daemon::ls(client, format).await,
+        Command::Peers if choice.name.is_some() || choice.key.is_some() => {
+            let core = open(client, choice).await?;
+            cli::daemon::peers(core.peers().iter().map(|peer| &**peer), format)
+        }
+        Command::Peers => cli::daemon::peers(&client.network().await?.peers, format),
+        Command::Status => cli::daemon::status(client, format).await,
+        Command::Stop => {
+            client.stop().await?;
+            if format.json { line(json!({ "stopped": true })) } else { Ok(()) }
+        }
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+    }
+}
+
+async fn open(client: &HyperspaceClient, choice: &CoreChoice) -> Result<RemoteHypercore, ClientError> {
     let store = client.corestore();
-    match (&options.core.key, &options.core.name) {
+    match (&choice.key, &choice.name) {
         (Some(key), _) => store.get(key).await,
         (None, Some(name)) => store.get_by_name(name).await,
         (None, None) => store.create().await,
     }
+}
+
+/// Whoever read what is printed has enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn exit_code(error: &anyhow::Error) -> i32 {

@@ -101,7 +101,7 @@ pub enum ValueError {
 /// use hypercore::Hypercore;
 /// use hyperspace_client::{Json, Utf8, Values};
 ///
-/// # futures::executor::block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let log = Hypercore::memory()?;
 /// let lines = Values::new(log.clone(), Utf8);
 /// lines.append(&"hello".to_owned()).await?;

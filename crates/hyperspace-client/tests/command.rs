@@ -180,3 +180,125 @@ fn what_goes_wrong_is_one_sentence_and_a_code() {
     assert_eq!(fixture.run("-h demo read", b"").status.code(), Some(2));
     assert!(fixture.ok("--help", b"").contains("write"));
 }
+
+fn json(line: &str) -> serde_json::Value {
+    serde_json::from_str(line.trim_end()).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+#[test]
+fn cores_are_made_and_listed() {
+    let fixture = Fixture::start();
+    let key = fixture.ok("-h demo create", b"");
+    let named = fixture.ok("-h demo create -n log", b"");
+    assert_eq!(fixture.ok("-h demo create -n log", b""), named, "a name leads back");
+    let z32 = fixture.ok("-h demo create -n log --z32", b"");
+    assert_eq!(z32.trim_end().len(), 52);
+    fixture.ok("-h demo -n log write", b"hello\nworld\n");
+
+    let table = fixture.ok("-h demo ls", b"");
+    let row = table.lines().find(|line| line.starts_with(named.trim_end())).unwrap();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(words[1..], ["2", "2", "10", "B", "0", "log"], "{table}");
+    assert!(table.lines().next().unwrap().contains("CONTIGUOUS") && table.contains(key.trim_end()));
+    let rows: Vec<_> = fixture.ok("-h demo ls --json", b"").lines().map(json).collect();
+    let row = rows.iter().find(|row| row["name"] == "log").unwrap();
+    assert_eq!(
+        (&row["key"], &row["length"], &row["writable"]),
+        (&named.trim_end().into(), &2.into(), &true.into())
+    );
+    assert_eq!(rows.len(), 2);
+    // With z-base-32, the key can be given back.
+    let rows: Vec<_> = fixture.ok("-h demo ls --json --z32", b"").lines().map(json).collect();
+    let row = rows.iter().find(|row| row["name"] == "log").unwrap();
+    assert_eq!(fixture.ok(&format!("-h demo -k {} read 1", row["key"].as_str().unwrap()), b""), "world\n");
+}
+
+#[test]
+fn everything_speaks_json() {
+    let fixture = Fixture::start();
+    let written = json(&fixture.ok("-h demo -n log write --json", b"one\ntwo\n"));
+    assert_eq!(
+        (&written["blocks"], &written["bytes"], &written["length"]),
+        (&2.into(), &6.into(), &2.into())
+    );
+    fixture.run("-h demo -n log write --binary", &[0xff, 0xfe]);
+    let blocks: Vec<_> = fixture.ok("-h demo -n log read --json", b"").lines().map(json).collect();
+    assert_eq!(blocks[1], serde_json::json!({ "index": 1, "text": "two" }));
+    assert_eq!(blocks[2], serde_json::json!({ "index": 2, "hex": "fffe" }));
+    let info = json(&fixture.ok("-h demo -n log info --json", b""));
+    assert_eq!(
+        (&info["length"], &info["contiguousLength"], &info["fork"]),
+        (&3.into(), &3.into(), &0.into())
+    );
+    assert_eq!((&info["key"], info["signers"].as_array().unwrap().len()), (&written["key"], 1));
+    let status = json(&fixture.ok("-h demo status --json", b""));
+    assert_eq!((&status["apiVersion"], &status["clients"]), (&"1.15.0".into(), &1.into()));
+    assert!(fixture.ok("-h demo status", b"").contains("running for"));
+    assert_eq!(fixture.ok("-h demo peers --json", b""), "");
+    let fetched = json(&fixture.ok("-h demo -n log download --json", b""));
+    assert_eq!((&fetched["blocks"], &fetched["fetched"]), (&3.into(), &0.into()));
+    assert_eq!(json(&fixture.ok("-h demo stop --json", b""))["stopped"], true);
+    fixture.runtime.block_on(fixture.server.as_ref().unwrap().stopped());
+}
+
+#[test]
+fn a_core_is_downloaded_from_a_peer() {
+    let fixture = Fixture::start();
+    let options = ServerOptions { peer_listen: Some("127.0.0.1:0".into()), ..ServerOptions::default() };
+    let far = fixture.runtime.block_on(Server::start(options)).unwrap();
+    let connect = vec![far.peer_address().unwrap().to_string()];
+    let socket = Some(fixture.folder.path().join("near.sock"));
+    let options = ServerOptions { socket, connect, ..ServerOptions::default() };
+    let near = fixture.runtime.block_on(Server::start(options)).unwrap();
+    let log = far.store().get("log").unwrap();
+    log.append_batch((0..500).map(|i| format!("block {i}"))).unwrap();
+
+    let said = fixture.ok(&format!("-h near -k {} download", log.key()), b"");
+    assert!(said.starts_with("500 of 500 blocks fetched (4.4 kB)"), "{said}");
+    let info = json(&fixture.ok(&format!("-h near -k {} info --json", log.key()), b""));
+    assert_eq!((&info["stored"], info["peers"].as_array().unwrap().len()), (&500.into(), 1));
+    let peer = json(&fixture.ok("-h near peers --json", b""));
+    assert_eq!(peer["address"], far.peer_address().unwrap().to_string());
+    assert_eq!(fixture.ok(&format!("-h near -k {} peers", log.key()), b"").lines().count(), 1);
+    fixture.runtime.block_on(async {
+        near.stop().await;
+        far.stop().await;
+    });
+}
+
+#[test]
+fn the_tail_follows() {
+    let fixture = Fixture::start();
+    fixture.ok("-h demo -n log write", b"one\ntwo\nthree\n");
+    let mut command = fixture.command("-h demo tail -n log --count 2");
+    let mut reader = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "two");
+    assert_eq!(lines.next().unwrap().unwrap(), "three");
+    fixture.ok("-h demo -n log write", b"four\n");
+    assert_eq!(lines.next().unwrap().unwrap(), "four");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+}
+
+#[test]
+fn nobody_to_download_from_is_a_code_of_its_own() {
+    let fixture = Fixture::start();
+    let said = fixture.fails(&format!("-h demo -k {} download", "05".repeat(32)), 4);
+    assert!(said.contains("not available"), "{said}");
+}
+
+#[test]
+fn shells_and_manuals_are_served_without_a_daemon() {
+    let fixture = Fixture::start();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = fixture.ok(&format!("completions {shell}"), b"");
+        assert!(script.contains("hyperspace-client") && script.contains("download"), "{shell}");
+    }
+    assert!(fixture.ok("man", b"").contains(".TH hyperspace-client"));
+    let folder = fixture.folder.path().join("man");
+    std::fs::create_dir(&folder).unwrap();
+    fixture.ok(&format!("man {}", folder.display()), b"");
+    let pages = std::fs::read_dir(&folder).unwrap().count();
+    assert!(pages > 8 && folder.join("hyperspace-client-download.1").exists(), "{pages}");
+}

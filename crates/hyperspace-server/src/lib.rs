@@ -3,7 +3,7 @@
 //! [`Server`] is the daemon as a library; the command `hyperspace-server` is a thin shell around it. Programs on the
 //! same machine use its cores over the RPC of npm `@hyperspace/rpc` 1.15.0 (see `docs/rpc.md`, and the crates
 //! `hyperspace-common` and `hyperspace-client`); connections with peers come from [`PeerSource`]s and replicate the
-//! whole store.
+//! whole store. The feature `simulator` adds `Simulator`, a server with its clients for the tests of other crates.
 //!
 //! ```
 //! use hyperspace_client::HyperspaceClient;
@@ -37,6 +37,8 @@ mod peers;
 mod rpc;
 mod server;
 mod session_table;
+#[cfg(any(test, feature = "simulator"))]
+mod simulator;
 mod waits;
 
 pub use limits::Limits;
@@ -44,5 +46,7 @@ pub use listener::ListenError;
 pub use network::NetworkOptions;
 pub use peers::{PeerHub, PeerSource, Searching};
 pub use rpc::Gone;
-pub use server::{Server, ServerOptions, StartError};
+pub use server::{Server, ServerEvent, ServerOptions, StartError};
+#[cfg(any(test, feature = "simulator"))]
+pub use simulator::{Simulator, SimulatorError};
 pub use waits::Discovery;

@@ -14,13 +14,14 @@ use std::{
 };
 
 use corestore::{Corestore, LoadWatch, Query};
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, Stream, future::BoxFuture, stream};
 use hypercore::{DiscoveryKey, Hypercore, Key, PeerInfo};
 use hyperspace_common::{RpcError, messages::StatsResponse};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::broadcast,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -69,6 +70,27 @@ pub struct ServerOptions {
     pub limits: Limits,
 }
 
+/// Events that a slow listener may leave unread before it misses some.
+const EVENTS_KEPT: usize = 1024;
+
+/// What happens to a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerEvent {
+    /// A client connected.
+    ClientOpen {
+        /// Its number; none is used twice.
+        id: u64,
+    },
+    /// A client is gone, and what it held is free.
+    ClientClose {
+        /// Its number.
+        id: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
 /// Why a server cannot start.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -106,6 +128,7 @@ pub(crate) struct Shared {
     stopping: CancellationToken,
     next_client: AtomicU64,
     started: Instant,
+    events: broadcast::Sender<ServerEvent>,
     _feeds: LoadWatch,
 }
 
@@ -140,6 +163,7 @@ impl Server {
             stopping: CancellationToken::new(),
             next_client: AtomicU64::new(0),
             started: Instant::now(),
+            events: broadcast::channel(EVENTS_KEPT).0,
             _feeds: feeds,
         });
         // Everything that can fail comes before the first task.
@@ -220,6 +244,24 @@ impl Server {
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         serve_client(self.shared.clone(), io)
+    }
+
+    /// What happens from now on. Ends with the server; a reader that is far too slow misses some.
+    pub fn events(&self) -> impl Stream<Item = ServerEvent> + Send + use<> {
+        stream::unfold(self.shared.events.subscribe(), |mut events| async move {
+            loop {
+                match events.recv().await {
+                    Ok(event) => return Some((event, events)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+    }
+
+    /// How many clients are connected.
+    pub fn client_count(&self) -> usize {
+        self.shared.clients.lock().mailboxes.len()
     }
 
     /// Waits until a client or [`Server::stop`] ends the server.
@@ -508,7 +550,9 @@ where
         return Gone::TooManyClients;
     };
     debug!(client = id, "a client connected");
-    let stopping = shared.stopping.clone();
+    let (stopping, events) = (shared.stopping.clone(), shared.events.clone());
+    // Nobody may be listening.
+    let _ = events.send(ServerEvent::ClientOpen { id });
     let connection = Connection::new(io, shared, mailbox, id, limits);
     let gone = connection::run(connection, stopping).await;
     match gone {
@@ -516,6 +560,7 @@ where
         _ => info!(client = id, "a client was let go: {gone}"),
     }
     drop(presence);
+    let _ = events.send(ServerEvent::ClientClose { id, reason: gone.to_string() });
     gone
 }
 

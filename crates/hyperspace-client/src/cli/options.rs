@@ -1,7 +1,12 @@
 //! The options of the command.
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap_complete::Shell;
 use hypercore::Key;
+
+use super::output::Format;
 
 /// Writes to, reads from and looks at Hypercores of a Hyperspace daemon.
 #[derive(Debug, Parser)]
@@ -21,6 +26,14 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) core: CoreChoice,
 
+    /// Print JSON, an object a line
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Print keys in z-base-32 instead of hexadecimal
+    #[arg(long, global = true)]
+    z32: bool,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 
@@ -35,19 +48,20 @@ pub(crate) struct Options {
 
 /// Which core.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct CoreChoice {
     /// The core with this name; it is made if there is none
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", global = true, conflicts_with = "key")]
     pub(crate) name: Option<String>,
 
     /// The core with this key, in hexadecimal or z-base-32
-    #[arg(short, long, value_name = "KEY")]
+    #[arg(short, long, value_name = "KEY", global = true)]
     pub(crate) key: Option<Key>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make a core, with the name that -n gives or without one, and print its key
+    Create,
     /// Print the core's key, then append what standard input gives: a line a block
     Write {
         /// Append raw data in chunks instead of lines
@@ -74,17 +88,94 @@ pub(crate) enum Command {
         live: bool,
 
         /// Print blocks as they are, without line ends
-        #[arg(long)]
+        #[arg(long, conflicts_with = "json")]
+        binary: bool,
+    },
+    /// Print the last blocks, then what is appended later
+    Tail {
+        /// How many of the blocks that are there already
+        #[arg(short, long, value_name = "COUNT", default_value_t = 10)]
+        count: u64,
+
+        /// Print blocks as they are, without line ends
+        #[arg(long, conflicts_with = "json")]
         binary: bool,
     },
     /// Print what is known of the core
     Info,
+    /// Have the daemon fetch blocks from peers, and wait until all are there
+    Download {
+        /// The first block
+        #[arg(default_value_t = 0)]
+        from: u64,
+
+        /// The block after the last [default: the core's end]
+        to: Option<u64>,
+    },
+    /// List the cores that the daemon has stored
+    Ls,
+    /// List the daemon's peers, or those that have the core open
+    Peers,
+    /// Print what the daemon is and does
+    Status,
+    /// End the daemon
+    Stop,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write a page for each command into this folder instead
+        folder: Option<PathBuf>,
+    },
+}
+
+impl Options {
+    /// How results are printed.
+    pub(crate) fn format(&self) -> Format {
+        Format { json: self.json, z32: self.z32 }
+    }
+
+    /// Refuses what the parser cannot know to be wrong.
+    pub(crate) fn check(self) -> Result<Self, clap::Error> {
+        let wrong = |kind, what: &str| Err(Self::command().error(kind, what));
+        let CoreChoice { name, key } = &self.core;
+        let chosen = name.is_some() || key.is_some();
+        match &self.command {
+            Command::Write { .. }
+            | Command::Read { .. }
+            | Command::Tail { .. }
+            | Command::Info
+            | Command::Download { .. }
+                if !chosen =>
+            {
+                let what = "say which core is meant: with -n NAME or -k KEY";
+                return wrong(ErrorKind::MissingRequiredArgument, what);
+            }
+            Command::Create if key.is_some() => {
+                let what = "a core is made with a name or without, not with a key";
+                return wrong(ErrorKind::ArgumentConflict, what);
+            }
+            Command::Ls
+            | Command::Status
+            | Command::Stop
+            | Command::Completions { .. }
+            | Command::Man { .. }
+                if chosen =>
+            {
+                return wrong(ErrorKind::ArgumentConflict, "this command is not about one core");
+            }
+            _ => {}
+        }
+        Ok(self)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_options_are_consistent() {
@@ -93,7 +184,7 @@ mod tests {
 
     #[test]
     fn h_is_the_host_and_one_core_is_chosen() {
-        let parse = |line: &str| Options::try_parse_from(line.split(' '));
+        let parse = |line: &str| Options::try_parse_from(line.split(' ')).and_then(Options::check);
         let options = parse("x -h demo -n log write").unwrap();
         assert_eq!((options.host.as_deref(), options.core.name.as_deref()), (Some("demo"), Some("log")));
         let key = "a".repeat(64);
@@ -104,5 +195,16 @@ mod tests {
         assert!(error.contains("nonsense"), "{error}");
         assert!(parse("x -n log write --chunk-size 10").is_err());
         assert!(parse("x -n log write --binary --chunk-size 9000000").is_err());
+    }
+
+    #[test]
+    fn the_core_may_come_last_and_is_not_given_in_vain() {
+        let parse = |line: &str| Options::try_parse_from(line.split(' ')).and_then(Options::check);
+        assert!(parse("x tail -n log --count 3 --json --z32").unwrap().format().z32);
+        assert!(parse("x create").is_ok() && parse("x create -n log").is_ok());
+        assert!(parse(&format!("x create -k {}", "a".repeat(64))).is_err());
+        assert!(parse("x ls").is_ok() && parse("x ls -n log").is_err());
+        assert!(parse("x peers").is_ok() && parse("x peers -n log").is_ok());
+        assert!(parse("x read -n log --binary --json").is_err());
     }
 }

@@ -21,22 +21,31 @@ pub(crate) struct Reading {
     pub(crate) count: Option<u64>,
     pub(crate) live: bool,
     pub(crate) binary: bool,
+    pub(crate) json: bool,
 }
 
-/// Prints blocks. Ends without an error when nobody reads any more.
+/// Prints blocks.
 pub(crate) async fn read(core: &RemoteHypercore, reading: Reading) -> Result<()> {
-    match print(core, reading).await {
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        result => result,
+    newest(core).await;
+    print(core, reading).await
+}
+
+/// Prints the last blocks, and goes on with what is appended later.
+pub(crate) async fn tail(core: &RemoteHypercore, count: u64, binary: bool, json: bool) -> Result<()> {
+    newest(core).await;
+    let from = core.length().saturating_sub(count);
+    print(core, Reading { from, count: None, live: true, binary, json }).await
+}
+
+/// Somebody may know of more than the daemon does. What it has is good enough otherwise.
+async fn newest(core: &RemoteHypercore) {
+    if !core.writable() {
+        let _ = core.update().await;
     }
 }
 
 async fn print(core: &RemoteHypercore, reading: Reading) -> Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    if !core.writable() {
-        // Somebody may know of more than the daemon does. What it has is good enough otherwise.
-        let _ = core.update().await;
-    }
     let stop = reading.count.map_or(u64::MAX, |count| reading.from.saturating_add(count));
     let mut next = reading.from;
     loop {
@@ -45,10 +54,18 @@ async fn print(core: &RemoteHypercore, reading: Reading) -> Result<()> {
             // In the background, in order: blocks of peers come in runs instead of one by one.
             let ahead = DownloadRange { end: Some(length), linear: true, ..DownloadRange::live(next) };
             let _ahead = (!core.writable()).then(|| download(core.clone(), ahead));
-            let gets = stream::iter(next..length).map(|index| get(core, index, reading.live));
+            let gets = stream::iter(next..length).map(|index| async move {
+                let block = get(core, index, reading.live).await;
+                block.map(|block| (index, block))
+            });
             let mut blocks = pin!(gets.buffered(IN_FLIGHT));
             while let Some(block) = blocks.next().await {
-                out.write_all(&block?)?;
+                let (index, block) = block?;
+                if reading.json {
+                    writeln!(out, "{}", super::output::block(index, &block))?;
+                    continue;
+                }
+                out.write_all(&block)?;
                 if !reading.binary {
                     out.write_all(b"\n")?;
                 }
@@ -81,8 +98,4 @@ impl Drop for AbortOnDrop {
 /// A block. A live reader waits for peers that have it; others are told that nobody has it.
 async fn get(core: &RemoteHypercore, index: u64, live: bool) -> Result<Bytes, ClientError> {
     if live { core.wait_for_block(index).await } else { core.get(index).await }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -23,8 +23,15 @@ const AHEAD: usize = 2;
 /// Appends that may be on their way: the daemon writes one while the next arrives.
 const IN_FLIGHT: usize = 4;
 
+/// What was appended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+}
+
 /// Appends everything. Whatever can be read at once becomes one append.
-pub(crate) async fn write(core: &RemoteHypercore, cut: Cut) -> Result<()> {
+pub(crate) async fn write(core: &RemoteHypercore, cut: Cut) -> Result<Written> {
     let mut input = read_ahead();
     let mut cutter = Cutter::new(cut);
     let mut progress = Progress::start(input_size());
@@ -58,7 +65,7 @@ pub(crate) async fn write(core: &RemoteHypercore, cut: Cut) -> Result<()> {
         }
     }
     progress.finish(blocks, bytes);
-    Ok(())
+    Ok(Written { blocks, bytes })
 }
 
 /// Reads standard input on a thread of its own: there is no other way to read any kind of file without blocking.

@@ -1,0 +1,112 @@
+//! What is asked of the daemon rather than of one core: `ls`, `peers`, `status`.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use futures::TryStreamExt;
+use hypercore::PeerInfo;
+use hyperspace_client::{ClientError, HyperspaceClient};
+use serde_json::json;
+
+use super::{
+    download::clock,
+    output::{Format, line},
+    progress::human,
+};
+
+/// Lists the stored cores, page by page.
+pub(crate) async fn ls(client: &HyperspaceClient, format: Format) -> Result<()> {
+    let store = client.corestore();
+    let names: HashMap<_, _> =
+        store.names().map_ok(|(name, discovery_key)| (discovery_key, name)).try_collect().await?;
+    if !format.json {
+        let width = if format.z32 { 52 } else { 64 };
+        line(format_args!(
+            "{:width$} {:>10} {:>10} {:>10} {:>5}  NAME",
+            "KEY", "LENGTH", "CONTIGUOUS", "SIZE", "PEERS"
+        ))?;
+    }
+    let mut cores = std::pin::pin!(store.list());
+    while let Some(core) = cores.try_next().await? {
+        let (key, name) = (format.key(core.key.as_bytes()), names.get(&core.discovery_key));
+        if format.json {
+            line(json!({
+                "key": key,
+                "discoveryKey": format.key(core.discovery_key.as_bytes()),
+                "name": name,
+                "length": core.length,
+                "contiguousLength": core.contiguous_length,
+                "byteLength": core.byte_length,
+                "fork": core.fork,
+                "writable": core.writable,
+                "open": core.open,
+                "peers": core.peers,
+            }))?;
+        } else {
+            let (length, contiguous) = (core.length, core.contiguous_length);
+            let (size, name) = (human(core.byte_length), name.map_or("", String::as_str));
+            line(
+                format_args!("{key} {length:>10} {contiguous:>10} {size:>10} {:>5}  {name}", core.peers)
+                    .to_string()
+                    .trim_end(),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints peers, one a line.
+pub(crate) fn peers<'a>(peers: impl IntoIterator<Item = &'a PeerInfo>, format: Format) -> Result<()> {
+    for peer in peers {
+        if format.json {
+            line(format.peer(peer))?;
+        } else {
+            let key = format.key(&peer.remote_public_key);
+            line(format_args!("{key} {} {}", peer.kind, peer.remote_address))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints what the daemon is and does.
+pub(crate) async fn status(client: &HyperspaceClient, format: Format) -> Result<()> {
+    let status = client.status().await?;
+    let network = client.network().await?;
+    let stats = match client.stats().await {
+        Ok(stats) => Some(stats),
+        // The Node daemon has no such figures.
+        Err(ClientError::Rpc(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let public_key = format.key(&network.public_key);
+    if format.json {
+        return line(json!({
+            "version": status.version,
+            "apiVersion": status.api_version,
+            "publicKey": public_key,
+            "holepunchable": status.holepunchable,
+            "remoteAddress": status.remote_address,
+            "peers": network.peers.len(),
+            "clients": stats.map(|stats| stats.clients),
+            "openCores": stats.map(|stats| stats.open_cores),
+            "uptimeSeconds": stats.map(|stats| stats.uptime.as_secs_f64()),
+        }));
+    }
+    line(format_args!("version       {} (RPC {})", status.version, status.api_version))?;
+    line(format_args!("public key    {public_key}"))?;
+    let address = Some(status.remote_address.as_str()).filter(|address| !address.is_empty());
+    line(format_args!("address       {}", address.unwrap_or("unknown")))?;
+    let holepunchable = match status.holepunchable {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
+    line(format_args!("holepunchable {holepunchable}"))?;
+    line(format_args!("peers         {}", network.peers.len()))?;
+    if let Some(stats) = stats {
+        line(format_args!("clients       {}", stats.clients))?;
+        line(format_args!("open cores    {}", stats.open_cores))?;
+        line(format_args!("running for   {}", clock(stats.uptime.as_secs())))?;
+    }
+    Ok(())
+}
