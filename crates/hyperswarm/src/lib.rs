@@ -3,7 +3,41 @@
 //! A topic is 32 bytes. Who joins it as a server is announced in the DHT; who joins it as a client looks for those
 //! and connects. However many topics two peers share, they have one connection.
 //!
+//! ```
+//! use hyperdht::{DhtOptions, HyperDht, KeyPair};
+//! use hyperswarm::{Hyperswarm, JoinOptions, SwarmOptions};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A network of one node, on this machine alone.
+//! let node = HyperDht::bootstrapper("127.0.0.1:0".parse()?).await?;
+//! let options = DhtOptions {
+//!     bootstrap: Some(vec![node.local_address().to_string()]),
+//!     host: "127.0.0.1".parse()?,
+//!     port: 0,
+//!     ..DhtOptions::default()
+//! };
+//! let alice = Hyperswarm::new(options.clone(), KeyPair::generate(), SwarmOptions::default()).await?;
+//! let bob = Hyperswarm::new(options, KeyPair::generate(), SwarmOptions::default()).await?;
+//!
+//! // Alice can be found, and Bob looks.
+//! let topic = [7; 32];
+//! assert!(alice.join(topic, JoinOptions::SERVER)?.flushed().await);
+//! bob.join(topic, JoinOptions::CLIENT)?;
+//! let (mut to_alice, peer) = bob.next_connection().await.unwrap();
+//! assert_eq!(peer.public_key, alice.public_key());
+//! let (mut to_bob, _) = alice.next_connection().await.unwrap();
+//! to_alice.send("hello".into()).await?;
+//! assert_eq!(to_bob.recv().await.unwrap()?, "hello");
+//!
+//! bob.destroy().await;
+//! alice.destroy().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! - [`swarm::Swarm`] is the state machine: no sockets, no clock, no chance that the seed does not decide.
+//! - [`Hyperswarm`] is the same on tokio, over a [`Dht`]: a [`DhtNode`], or whatever a test puts in its place.
 
 #![forbid(unsafe_code)]
 

@@ -76,7 +76,8 @@ impl Window {
         }
     }
 
-    pub(crate) fn running(&self) -> u32 {
+    #[cfg(test)]
+    fn running(&self) -> u32 {
         self.running
     }
 }
