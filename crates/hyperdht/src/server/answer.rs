@@ -127,6 +127,8 @@ impl ServerCore {
         if way == Way::Call {
             let socket = if call.direct { request.socket.clone() } else { core.rpc.socket() };
             count(&core.counters.punches_open);
+            // The client sends to the address that the node between saw us at, which may be that of our other socket.
+            stream.set_firewall(|_, _| udx::Firewall::Accept);
             let connected = stream.connect(&socket, remote_id, call.client);
             self.answered(id, &call, &request, Some(answer));
             self.finish(id);
