@@ -43,12 +43,7 @@ impl Flood {
         let topic = hash(&[b"topic", &n.to_le_bytes()]);
         for target in [topic, hash(&[&signer.public_key()])] {
             let context = AnnounceContext { target: &target, node_id: &NODE, token: &TOKEN };
-            let announce = signer.announce(
-                context,
-                vec![([1, 2, 3, 4], 5).into(); 3].iter().map(v4).collect(),
-                Some(topic),
-                1,
-            );
+            let announce = signer.announce(context, vec!["1.2.3.4:5".parse().unwrap(); 3], Some(topic), 1);
             self.send(from, Command::Announce, target, Some(announce.encode()));
         }
         let mut value = vec![0; 1000];
@@ -57,10 +52,6 @@ impl Flood {
         let put = signer.mutable(1, value.into());
         self.send(from, Command::MutablePut, hash(&[&put.public_key]), Some(put.encode()));
     }
-}
-
-fn v4(address: &SocketAddr) -> std::net::SocketAddrV4 {
-    hyperdht::messages::ipv4(*address).unwrap()
 }
 
 #[test]

@@ -25,6 +25,7 @@
 
 mod aging;
 mod announcements;
+mod large;
 mod limits;
 mod random;
 mod serve;

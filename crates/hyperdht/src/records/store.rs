@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::aging::{AgingMap, Bounds};
 use super::announcements::{Announcements, Record};
+use super::large::LargeReplies;
 use super::limits::{Host, StoreLimits};
 use super::random::Random;
 use super::signing::{AnnounceContext, hash, verify_announce, verify_mutable, verify_unannounce};
@@ -80,6 +81,7 @@ pub struct Store {
     refreshes: AgingMap<Refresh>,
     mutables: AgingMap<Box<[u8]>>,
     immutables: AgingMap<Box<[u8]>>,
+    large: LargeReplies,
     random: Random,
 }
 
@@ -115,6 +117,7 @@ impl Store {
             refreshes: AgingMap::new(entries(limits.refreshes, usize::MAX), limits.announcement_age),
             mutables: AgingMap::new(values, limits.value_age),
             immutables: AgingMap::new(values, limits.value_age),
+            large: LargeReplies::new(),
             random: Random::new(seed),
         }
     }
@@ -142,8 +145,8 @@ impl Store {
             Command::MutableGet => self.mutable_get(now, &target, request),
             Command::ImmutablePut => self.immutable_put(now, target, request),
             Command::ImmutableGet => {
-                let value = self.immutables.touch(now, &target);
-                Some(Answer::Value(value.map(|value| Bytes::copy_from_slice(value))))
+                let value = self.immutables.touch(now, &target).map(|value| Bytes::copy_from_slice(value));
+                self.hand_out(now, value)
             }
             Command::PeerHandshake | Command::PeerHolepunch | Command::Plugin => None,
         };
@@ -322,7 +325,13 @@ impl Store {
         let least = decode_seq(request.value?).ok()?;
         let stored = self.mutables.touch(now, target).map(|stored| Bytes::copy_from_slice(stored));
         let wanted = stored.filter(|stored| decode_seq(stored.clone()).is_ok_and(|seq| seq >= least));
-        Some(Answer::Value(wanted))
+        self.hand_out(now, wanted)
+    }
+
+    /// What is there, unless too much went out lately: whoever asked asks again.
+    fn hand_out(&mut self, now: Instant, value: Option<Bytes>) -> Option<Answer> {
+        let len = value.as_ref().map_or(0, Bytes::len);
+        self.large.take(now, len).then_some(Answer::Value(value))
     }
 
     fn immutable_put(&mut self, now: Instant, target: [u8; 32], request: StoreRequest) -> Option<Answer> {
