@@ -194,3 +194,17 @@ async fn further_sockets_take_part() {
     assert!(there.socket.same_socket(&socket));
     assert!(within(foreign.recv()).await.unwrap().socket.same_socket(&client.server_socket()));
 }
+
+#[tokio::test]
+async fn bootstrap_nodes_are_found_by_ip_and_by_name() {
+    let udx = Udx::new();
+    let (_first, _requests, bootstrap) = bootstrapper(&udx).await;
+    // Somebody answers at the IP; nobody does, but the name is right; the name alone.
+    for text in ["127.0.0.1@nobody.invalid", "127.9.9.9@localhost", "localhost"] {
+        let node = format!("{text}:{}", bootstrap.port()).parse().unwrap();
+        let options = RpcOptions { bootstrap: vec![node], host: HOST.into(), ..RpcOptions::default() };
+        let (client, _) = Rpc::bind(&udx, options).await.unwrap();
+        within(client.fully_bootstrapped()).await.unwrap();
+        assert_eq!(client.nodes(10).len(), 1, "{text}");
+    }
+}

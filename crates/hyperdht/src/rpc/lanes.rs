@@ -23,7 +23,7 @@ impl<T> Default for Lane<T> {
     }
 }
 
-impl<T> Lane<T> {
+impl<T: PartialEq> Lane<T> {
     pub(crate) fn push(&mut self, to: SocketAddr, item: T) {
         let turns = &mut self.turns;
         let queue = self.queues.entry(to).or_insert_with(|| {
@@ -69,6 +69,16 @@ impl<T> Lane<T> {
         }
     }
 
+    /// Takes an item out, wherever it stands.
+    pub(crate) fn remove(&mut self, to: SocketAddr, item: &T) {
+        let Some(queue) = self.queues.get_mut(&to) else { return };
+        queue.waiting.retain(|other| other != item);
+        if queue.waiting.is_empty() {
+            self.queues.remove(&to);
+            self.turns.retain(|other| *other != to);
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -109,5 +119,19 @@ mod tests {
         lane.wake(addr(1));
         lane.wake(addr(2));
         assert_eq!((lane.pop(), lane.pop(), lane.pop()), (Some(1), Some(3), None));
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_nothing_behind() {
+        let mut lane = Lane::default();
+        for n in 0..3 {
+            lane.push(addr(1), n);
+        }
+        lane.push(addr(2), 9);
+        lane.remove(addr(1), &1);
+        lane.remove(addr(2), &9);
+        lane.remove(addr(3), &9);
+        assert_eq!((lane.pop(), lane.pop(), lane.pop()), (Some(0), Some(2), None));
+        assert!(lane.queues.is_empty() && lane.turns.is_empty());
     }
 }

@@ -246,10 +246,13 @@ impl<P> Requests<P> {
     /// Nobody wants the answer any longer.
     pub(crate) fn cancel(&mut self, id: RequestId) -> Option<Outgoing<P>> {
         let request = self.forget(id)?;
-        if let Some(deadline) = request.deadline {
-            self.deadlines.remove(&(deadline, id));
-            self.window.gone(request.to);
-            self.wake(request.to);
+        match request.deadline {
+            Some(deadline) => {
+                self.deadlines.remove(&(deadline, id));
+                self.window.gone(request.to);
+                self.wake(request.to);
+            }
+            None => self.lane(request.background).remove(request.to, &id),
         }
         Some(request)
     }
@@ -258,10 +261,9 @@ impl<P> Requests<P> {
     pub(crate) fn clear(&mut self) -> Vec<(RequestId, Outgoing<P>)> {
         let mut ids: Vec<RequestId> = self.all.keys().copied().collect();
         ids.sort_unstable();
-        let requests = ids.into_iter().filter_map(|id| Some((id, self.cancel(id)?))).collect();
         self.foreground.clear();
         self.background.clear();
-        requests
+        ids.into_iter().filter_map(|id| Some((id, self.cancel(id)?))).collect()
     }
 
     pub(crate) fn get(&self, id: RequestId) -> Option<&Outgoing<P>> {

@@ -108,6 +108,13 @@ impl Node {
         None
     }
 
+    /// Names may resolve to others by now.
+    pub(super) fn forget_resolved(&mut self) {
+        if self.options.bootstrap.iter().any(|node| node.host.is_some()) {
+            self.bootstrap_nodes = None;
+        }
+    }
+
     /// The sockets are about to be closed. What is under way fails.
     pub fn suspend(&mut self) {
         if self.suspended || self.closed {
@@ -204,7 +211,7 @@ impl Node {
     /// Finds out whether others reach us, and if they do becomes persistent (unless `only_firewall`).
     pub(super) fn update_network_state(&mut self, now: Instant, only_firewall: bool, for_bootstrap: bool) {
         if self.firewall_check.is_some() {
-            return;
+            return self.network_state_known(now, false, for_bootstrap);
         }
         let unneeded = !self.ephemeral || (only_firewall && !self.firewalled);
         if !unneeded && !only_firewall {

@@ -42,6 +42,7 @@ impl Node {
         self.stable_ticks = MORE_STABLE_TICKS;
         self.refresh_ticks = 1;
         self.checked_host = None;
+        self.forget_resolved();
         if self.health.reset() {
             self.emit(NodeEvent::NetworkUpdate(true, false));
         }
