@@ -202,6 +202,46 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         aim: Times(1.5),
         js: &["udx.js", "megabytes", "134217728", "25", "10000"],
     },
+    Benchmark {
+        name: "join-first-block",
+        what: "joining a topic to its first block",
+        unit: "ms",
+        better: Lower,
+        aim: None,
+        js: &["swarm.js", "first-block"],
+    },
+    Benchmark {
+        name: "announce-1000",
+        what: "announcing 1,000 topics",
+        unit: "s",
+        better: Lower,
+        aim: Times(10.0),
+        js: &["swarm.js", "announce", "1000"],
+    },
+    Benchmark {
+        name: "memory-1000-topics",
+        what: "resident, idle with 1,000 topics",
+        unit: "MiB",
+        better: Lower,
+        aim: Times(5.0),
+        js: &["swarm.js", "memory", "1000"],
+    },
+    Benchmark {
+        name: "swarm-small",
+        what: "swarm, 100,000 blocks of 100 B",
+        unit: "blocks/s",
+        better: Higher,
+        aim: Times(12.0),
+        js: &["swarm.js", "replicate", "100000", "100", "blocks"],
+    },
+    Benchmark {
+        name: "swarm-large",
+        what: "swarm, 2,000 blocks of 64 KiB",
+        unit: "MB/s",
+        better: Higher,
+        aim: Times(4.0),
+        js: &["swarm.js", "replicate", "2000", "65536", "megabytes"],
+    },
 ];
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 mod local;
 mod memory;
 mod peers;
+mod process;
 mod scratch;
+mod swarm;
 mod udx;
 
 use anyhow::{Result, bail};
@@ -47,6 +49,13 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
         "udx-50ms-loss-1" => runtime.block_on(udx::send(udx::distant(10_000), udx::Sink::Ours))?.megabytes,
         "udx-sink" => return runtime.block_on(udx::sink()),
         "udx-relay" => return udx::relay(args),
+        "join-first-block" => runtime.block_on(swarm::first_block())?,
+        "announce-1000" => runtime.block_on(swarm::announce())?.0,
+        "memory-1000-topics" => runtime.block_on(swarm::announce())?.1,
+        "swarm-small" => runtime.block_on(swarm::log(swarm::MANY))?.blocks,
+        "swarm-large" => runtime.block_on(swarm::log(swarm::LARGE_ONES))?.megabytes,
+        "swarm-nodes" => return runtime.block_on(swarm::nodes()),
+        "swarm-writer" => return runtime.block_on(swarm::writer(args)),
         "memory-idle" => runtime.block_on(memory::resident(args, false))?,
         "memory-open" => runtime.block_on(memory::resident(args, true))?,
         _ => bail!("no such benchmark: {name}"),

@@ -1,8 +1,7 @@
 //! Raw UDX from one process to another: `bench/js/udx.js` says how the two find each other.
 
-use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -12,6 +11,8 @@ use interop::{Faults, UdpRelay};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use udx::{StreamOptions, Udx, UdxSocket, UdxStream};
+
+use super::process::Process;
 
 const CHUNK: usize = 64 * 1024;
 /// What crosses without a delay, and with one.
@@ -53,7 +54,7 @@ pub(super) async fn send(network: Network, sink: Sink) -> Result<Run> {
     let socket = bind(&udx)?;
     let mut stream = stream(&udx, 1)?;
     let mut other = match sink {
-        Sink::Ours => Process::start(Command::new(env::current_exe()?).args(["side", "udx-sink"]))?,
+        Sink::Ours => Process::ours(["udx-sink"])?,
         Sink::Npm => Process::start(Command::new("node").arg(script()).arg("sink"))?,
     };
     let mut port = port_of(&other.next()?, "port")?;
@@ -62,9 +63,8 @@ pub(super) async fn send(network: Network, sink: Sink) -> Result<Run> {
     if network.delay_ms > 0 || network.loss_ppm > 0 {
         // In a process of its own, as for JS.
         let numbers = [back.into(), port.into(), network.delay_ms, u64::from(network.loss_ppm)];
-        let mut command = Command::new(env::current_exe()?);
-        command.args(["side", "udx-relay"]).args(numbers.map(|number: u64| number.to_string()));
-        let mut process = Process::start(&mut command)?;
+        let [from, to, delay, loss] = numbers.map(|number: u64| number.to_string());
+        let mut process = Process::ours(["udx-relay", &from, &to, &delay, &loss])?;
         let hello = process.next()?;
         (port, back) = (port_of(&hello, "near")?, port_of(&hello, "far")?);
         relay = Some(process);
@@ -175,36 +175,4 @@ fn cpu() -> Result<f64> {
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let ticks: Result<Vec<f64>, _> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect();
     Ok(ticks?.iter().sum::<f64>() / TICKS_PER_SECOND)
-}
-
-/// A process that says and is told lines of JSON. Dropping it kills it.
-struct Process {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let stdin = child.stdin.take().context("stdin is piped")?;
-        let lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-        Ok(Self { child, stdin, lines })
-    }
-
-    fn next(&mut self) -> Result<Value> {
-        let line = self.lines.next().context("the other process ended early")??;
-        Ok(serde_json::from_str(&line)?)
-    }
-
-    fn tell(&mut self, message: &Value) -> Result<()> {
-        Ok(writeln!(self.stdin, "{message}")?)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -1,0 +1,152 @@
+//! What a swarm costs, in a DHT on 127.0.0.1 whose nodes are a process of their own: `bench/js/swarm.js` is the other
+//! half.
+
+use std::fs;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use corestore::{Corestore, ReplicateOptions};
+use futures::future::join_all;
+use hypercore::demand::DownloadRange;
+use hypercore::{Hypercore, Key};
+use hyperdht::{DhtOptions, HyperDht};
+use hyperswarm::{DhtNode, Hyperswarm, JoinOptions, SwarmOptions};
+use secret_stream::KeyPair;
+use serde_json::json;
+
+use super::local::Rate;
+use super::process::Process;
+use super::{LARGE, SMALL, scratch};
+
+const NODES: usize = 10;
+const TOPICS: u32 = 1000;
+
+pub(super) const FEW: (u64, usize) = (10, SMALL);
+pub(super) const MANY: (u64, usize) = (100_000, SMALL);
+pub(super) const LARGE_ONES: (u64, usize) = (2000, LARGE);
+
+/// The nodes of the DHT.
+pub(super) async fn nodes() -> Result<()> {
+    let first = HyperDht::bootstrapper(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let port = first.local_address().port();
+    let mut nodes = vec![first];
+    while nodes.len() < NODES {
+        let options = DhtOptions { ephemeral: Some(false), firewalled: Some(false), ..options(port) };
+        let node = HyperDht::new(options).await?;
+        node.fully_bootstrapped().await?;
+        nodes.push(node);
+    }
+    println!("{}", json!({ "port": port }));
+    std::future::pending().await
+}
+
+/// Serves a log over the swarm: the port of the DHT, blocks, bytes of each.
+pub(super) async fn writer(args: &[String]) -> Result<()> {
+    let [port, count, size] = args else { anyhow::bail!("say the port, the blocks and their size") };
+    let folder = scratch::folder()?;
+    let store = Corestore::open(folder.path())?;
+    let core = store.get("bench")?;
+    let (mut left, block) = (count.parse::<usize>()?, Bytes::from(vec![b'b'; size.parse()?]));
+    let batch = if block.len() > 1000 { 16 } else { 1000 };
+    while left > 0 {
+        core.append_batch(std::iter::repeat_n(block.clone(), left.min(batch)))?;
+        left = left.saturating_sub(batch);
+    }
+    let swarm = enter(port.parse()?).await?;
+    replicate(&store, &swarm);
+    swarm.join(*core.discovery_key().as_bytes(), JoinOptions::SERVER)?.flushed().await;
+    println!("{}", json!({ "key": core.key().to_hex() }));
+    std::future::pending().await
+}
+
+/// Milliseconds from joining a topic to a block of who was announced there.
+pub(super) async fn first_block() -> Result<f64> {
+    let wanted = |core: Hypercore| async move { Ok(core.get(0).await.map(drop)?) };
+    Ok(read(FEW, wanted).await? * 1000.0)
+}
+
+/// A log over a connection of the swarm.
+pub(super) async fn log(load: (u64, usize)) -> Result<Rate> {
+    let (count, size) = load;
+    let wanted = move |core: Hypercore| async move {
+        core.download(DownloadRange::new(0, count))?.await?;
+        ensure!(core.contiguous_length() == count, "blocks are missing");
+        Ok(())
+    };
+    let seconds = read(load, wanted).await?;
+    Ok(Rate::new(count, size, std::time::Duration::from_secs_f64(seconds)))
+}
+
+/// Seconds from joining until `wanted` of the writer's log is done.
+async fn read<F>((count, size): (u64, usize), wanted: impl FnOnce(Hypercore) -> F) -> Result<f64>
+where
+    F: Future<Output = Result<()>>,
+{
+    let mut nodes = Process::ours(["swarm-nodes"])?;
+    let port = nodes.number("port")?;
+    let [port_text, count, size] = [u64::from(port), count, size as u64].map(|number| number.to_string());
+    let mut writer = Process::ours(["swarm-writer", &port_text, &count, &size])?;
+    let hello = writer.next()?;
+    let key: Key = hello["key"].as_str().context("the writer names no key")?.parse()?;
+    let folder = scratch::folder()?;
+    let store = Corestore::open(folder.path())?;
+    let core = store.get(key)?;
+    let swarm = enter(port).await?;
+    replicate(&store, &swarm);
+    let start = Instant::now();
+    let topic = *core.discovery_key().as_bytes();
+    let _joined = swarm.join(topic, JoinOptions::CLIENT)?;
+    wanted(core).await?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Seconds until so many topics are announced, and MiB resident after that.
+pub(super) async fn announce() -> Result<(f64, f64)> {
+    let mut nodes = Process::ours(["swarm-nodes"])?;
+    let swarm = enter(nodes.number("port")?).await?;
+    let start = Instant::now();
+    let mut joined = Vec::new();
+    for at in 0..TOPICS {
+        let mut topic = [b't'; 32];
+        topic[..4].copy_from_slice(&at.to_le_bytes());
+        joined.push(swarm.join(topic, JoinOptions::SERVER)?);
+    }
+    join_all(joined.iter().map(|topic| topic.flushed())).await;
+    let seconds = start.elapsed().as_secs_f64();
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok((seconds, kib / 1024.0))
+}
+
+fn options(port: u16) -> DhtOptions {
+    DhtOptions {
+        bootstrap: Some(vec![format!("127.0.0.1:{port}")]),
+        host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        port: 0,
+        ..DhtOptions::default()
+    }
+}
+
+async fn enter(port: u16) -> Result<Hyperswarm<DhtNode>> {
+    let swarm = Hyperswarm::new(options(port), KeyPair::generate(), SwarmOptions::default()).await?;
+    swarm.dht().hyperdht().fully_bootstrapped().await?;
+    Ok(swarm)
+}
+
+/// The store replicates over every connection.
+fn replicate(store: &Corestore, swarm: &Hyperswarm<DhtNode>) {
+    let (store, swarm) = (store.clone(), swarm.clone());
+    tokio::spawn(async move {
+        while let Some((connection, _)) = swarm.next_connection().await {
+            let parts = connection.into_parts();
+            let options = ReplicateOptions::handshaken(parts.is_initiator, parts.handshake);
+            if let Err(err) = store.replicate(parts.stream, options) {
+                eprintln!("a connection can not be used: {err}");
+            }
+        }
+    });
+}
