@@ -26,16 +26,16 @@
 #![forbid(unsafe_code)]
 
 mod convert;
+mod logs;
 mod node;
-mod ours;
 pub mod pattern;
 mod peer;
 mod relay;
 mod udp_relay;
 
 pub use convert::{hex, key, manifest_json};
+pub use logs::{blocks, digest, until};
 pub use node::Node;
-pub use ours::{Dial, Ours, blocks, digest, until, until_length};
 pub use peer::{DEADLINE, Peer, PeerError, within};
 pub use relay::Relay;
 pub use serde_json::{Value, json};

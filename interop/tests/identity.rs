@@ -1,9 +1,10 @@
 //! Keys, discovery keys, tree hashes and signatures of npm `hypercore` 11.37.1 and ours, byte for byte.
 
 use bytes::Bytes;
+use corestore::{Corestore, Query};
 use hypercore::multisig::{self, PartialSignature};
 use hypercore::{AppendOptions, Hypercore, Key, KeyPair, Manifest, Prologue, Signer};
-use interop::{Node, Peer, Value, hex, json, manifest_json, pattern};
+use interop::{Node, Peer, Value, hex, json, key, manifest_json, pattern};
 
 const SEEDS: [[u8; 32]; 3] = [[0x11; 32], [0x22; 32], [0x33; 32]];
 
@@ -205,5 +206,23 @@ async fn signatures_of_several_signers_are_the_same_bytes() {
         .unwrap();
     core.append_batch(blocks(0, 23)).unwrap();
     assert_eq!(theirs, json!(signature(&core).map(hex)));
+    peer.close().await;
+}
+
+/// Names and namespaces yield the same logs from the same primary key.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_mean_the_same_logs() {
+    let Some(node) = Node::find().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let store = Corestore::memory();
+    let args = [folder.path().join("store").to_str().unwrap().to_owned(), hex(store.primary_key())];
+    let peer = node.run("js/peer.js", args).await;
+    let namespaces = [vec![], vec!["a"], vec!["a", "b"], vec!["ab"], vec!["ä"]];
+    for (at, namespace) in namespaces.into_iter().enumerate() {
+        let label = format!("core {at}");
+        let opened = peer.ask("open", json!({ "core": label, "name": "name", "namespace": namespace })).await;
+        let ours = namespace.iter().fold(store.clone(), |store, name| store.namespace(name));
+        assert_eq!(key(&opened), ours.get(Query::name("name")).unwrap().key(), "{namespace:?}");
+    }
     peer.close().await;
 }

@@ -5,7 +5,7 @@ mod common;
 use std::{path::PathBuf, time::Duration};
 
 use corestore::Corestore;
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
 use hypercore::{CoreEvent, DownloadRange, StreamedEvent};
 use hyperspace_client::{ClientError, HyperspaceClient};
 use hyperspace_common::{Endpoint, text};
@@ -210,4 +210,39 @@ async fn a_daemon_that_dials_itself_notices() {
     // Answered only after the first round of dialling.
     assert!(!reader.update().await.unwrap());
     assert!(two.server.peers().is_empty());
+}
+
+/// The lengths that a session's events tell of, up to this one.
+async fn lengths(events: &mut BoxStream<'static, StreamedEvent>, length: u64) -> Vec<u64> {
+    let mut told = Vec::new();
+    while told.last().is_none_or(|last| *last < length) {
+        match events.next().await.unwrap() {
+            StreamedEvent::Event(CoreEvent::Append { length, .. }) => told.push(length),
+            StreamedEvent::Event(_) => {}
+            StreamedEvent::Lagged(_) => panic!("events were lost"),
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn an_update_is_told_once_however_many_blocks_it_brings() {
+    let (one, two) = pair().await;
+    let writer = one.client().await.corestore().create().await.unwrap();
+    let blocks: Vec<_> = (0..500u32).map(|i| i.to_string().into()).collect();
+    writer.append_blocks(&blocks).await.unwrap();
+    let reader = two.client().await.corestore().get(&writer.key()).await.unwrap();
+    let mut events = reader.events();
+    assert!(reader.update().await.unwrap());
+    assert_eq!(lengths(&mut events, 500).await, [500]);
+    // Fetching the blocks makes it no longer.
+    reader.download(&DownloadRange::new(0, 500)).await.unwrap();
+    // An append call is one event where it is made, and one update where it is read.
+    let mut own = writer.events();
+    for length in 501..=503u64 {
+        writer.append_blocks(&blocks[..2]).await.unwrap();
+        reader.wait_for_length(2 * length - 500).await.unwrap();
+    }
+    assert_eq!(lengths(&mut own, 506).await, [502, 504, 506]);
+    assert_eq!(lengths(&mut events, 506).await, [502, 504, 506]);
 }
