@@ -331,12 +331,12 @@ async fn nonsense_reaches_the_user_and_harms_nothing() {
     }
     stranger.send(Bytes::from_static(b"last"), b.socket.local_addr()).unwrap();
     let mut seen = 0;
-    while b.socket.recv().await.unwrap().payload != &b"last"[..] {
+    while b.socket.recv().await.unwrap().payload != b"last"[..] {
         seen += 1;
     }
     assert!(seen >= 128, "{seen}");
     drop(stranger);
     a.stream.send_message(Bytes::from_static(b"fine")).unwrap();
-    while b.stream.recv_message().await.unwrap() != &b"fine"[..] {}
+    while b.stream.recv_message().await.unwrap() != b"fine"[..] {}
     assert_eq!(a.stream.handle().close_reason(), None);
 }
