@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use hyperspace_client::HyperspaceClient;
+use hyperspace_common::Endpoint;
 use hyperspace_server::{Server, ServerOptions};
 use interop::{Node, Peer, hex, json, key, pattern, within};
+use tokio::io::AsyncBufReadExt;
 
 /// A daemon on the socket that clients with this folder for their temporary files call `test`.
 async fn daemon(folder: &Path) -> Server {
@@ -65,6 +68,37 @@ async fn it_opens_appends_reads_and_sees_events() {
     client.close().await;
     other.close().await;
     server.stop().await;
+}
+
+/// Our client with the Node daemon: what its RPC can say works, the rest is refused here.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_client_works_with_the_node_daemon() {
+    let Some(node) = Node::find().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let storage = folder.path().join("store").display().to_string();
+    let mut command = node.command("js-old/server.js", [storage, "rust".into()]);
+    command.env("TMPDIR", folder.path()).stdin(std::process::Stdio::piped());
+    let mut daemon = tokio::process::Command::from(command)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(daemon.stdout.take().unwrap()).lines();
+    assert!(within("the daemon", lines.next_line()).await.unwrap().unwrap().contains("ready"));
+    let socket = Endpoint::Socket(folder.path().join("rust.sock"));
+    let client = HyperspaceClient::connect_to(&socket).await.unwrap();
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    log.append_blocks(&["hello".into(), "world".into()]).await.unwrap();
+    assert_eq!((log.length(), log.byte_length(), log.fork()), (2, 10, 0));
+    assert_eq!(log.get(1).await.unwrap(), "world");
+    assert_eq!(log.seek(7).await.unwrap(), (1, 2));
+    let lock = log.lock().await.unwrap();
+    lock.release().await.unwrap();
+    let error = log.truncate(1, None).await.unwrap_err();
+    assert!(error.to_string().contains("no words"), "{error}");
+    assert!(client.corestore().namespace("x").get_by_name("y").await.is_err());
+    assert!(client.status().await.unwrap().api_version.starts_with("1.15"));
+    daemon.kill().await.unwrap();
 }
 
 /// An npm peer of today writes, and a program of then reads it through our daemon.

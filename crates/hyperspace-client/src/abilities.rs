@@ -35,12 +35,14 @@ pub struct CoreState {
 impl RemoteHypercore {
     /// The core as the daemon has it now.
     pub async fn core_state(&self) -> Result<CoreState, ClientError> {
+        self.need_additional().await?;
         let state: LogState = self.connection().ask(Method::LogState, &self.request()).await?;
         CoreState::read(&state)
     }
 
     /// Cuts the core to `length` blocks and moves it to another fork: the next, unless one is given.
     pub async fn truncate(&self, length: u64, fork: Option<u64>) -> Result<CoreState, ClientError> {
+        self.need_additional().await?;
         let request = TruncateRequest { id: self.state().id, length, fork };
         let state: LogState = self.connection().call(Method::LogTruncate, &request).await?;
         CoreState::read(&state)
@@ -48,6 +50,7 @@ impl RemoteHypercore {
 
     /// Removes the blocks of a range from the daemon's storage. Returns how many were there.
     pub async fn clear(&self, range: Range<u64>) -> Result<u64, ClientError> {
+        self.need_additional().await?;
         let request = ClearRequest { id: self.state().id, start: range.start, end: range.end };
         let response: ClearResponse = self.connection().call(Method::LogClear, &request).await?;
         Ok(response.blocks)
@@ -60,6 +63,7 @@ impl RemoteHypercore {
 
     /// Who may sign, as far as the daemon knows.
     pub async fn manifest(&self) -> Result<Option<Manifest>, ClientError> {
+        self.need_additional().await?;
         let response: ManifestResponse = self.connection().ask(Method::LogManifest, &self.request()).await?;
         let decode = |bytes: Bytes| {
             Manifest::decode(bytes)
@@ -70,6 +74,7 @@ impl RemoteHypercore {
 
     /// A session that stays at the present length while the core grows. It ends with the connection.
     pub async fn snapshot(&self) -> Result<RemoteHypercore, ClientError> {
+        self.need_additional().await?;
         let state = self.sessions().create(Kind::Snapshot);
         // Dropping it closes the session, also while the answer is still due.
         let snapshot = self.sibling(state.clone());
@@ -91,6 +96,7 @@ impl RemoteHypercore {
 
     /// A named value that the daemon keeps beside the core. It is not replicated.
     pub async fn user_data(&self, name: impl Into<String>) -> Result<Option<Bytes>, ClientError> {
+        self.need_additional().await?;
         let request = UserDataRequest { id: self.state().id, name: name.into() };
         let response: UserDataResponse = self.connection().ask(Method::LogUserData, &request).await?;
         Ok(response.value)
@@ -102,8 +108,13 @@ impl RemoteHypercore {
         name: impl Into<String>,
         value: Option<Bytes>,
     ) -> Result<(), ClientError> {
+        self.need_additional().await?;
         let request = SetUserDataRequest { id: self.state().id, name: name.into(), value };
         self.connection().call_void(Method::LogSetUserData, &request).await
+    }
+
+    async fn need_additional(&self) -> Result<(), ClientError> {
+        self.sessions().need_additional(self.connection()).await
     }
 
     fn request(&self) -> LogRequest {

@@ -139,6 +139,7 @@ impl HyperspaceClient {
 
     /// The daemon in figures. Not with the Node daemon.
     pub async fn stats(&self) -> Result<Stats, ClientError> {
+        self.sessions.need_additional(&self.connection).await?;
         let stats: StatsResponse = self.connection.ask(Method::StoreStats, &()).await?;
         Ok(Stats {
             open_cores: stats.open_cores,

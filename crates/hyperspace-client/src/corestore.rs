@@ -118,12 +118,13 @@ impl RemoteCorestore {
     /// All cores that the daemon has stored, in order of discovery keys, asked for page by page. None is opened for
     /// it. Not with the Node daemon.
     pub fn list(&self) -> impl Stream<Item = Result<StoredCore, ClientError>> + Send + use<> {
-        let connection = self.connection.clone();
+        let (connection, sessions) = (self.connection.clone(), self.sessions.clone());
         let pages = stream::try_unfold(Some(None), move |after: Option<Option<Bytes>>| {
-            let connection = connection.clone();
+            let (connection, sessions) = (connection.clone(), sessions.clone());
             async move {
                 let Some(after) = after else { return Ok::<_, ClientError>(None) };
                 let request = ListRequest { after, limit: None };
+                sessions.need_additional(&connection).await?;
                 let page: ListResponse = connection.ask(Method::StoreList, &request).await?;
                 // A page without an end would be asked for for ever.
                 let next = page.cores.last().map(|core| Some(core.discovery_key.clone()));
@@ -137,12 +138,15 @@ impl RemoteCorestore {
     /// The names of this namespace with the discovery keys of their cores, in order, asked for page by page. Not with
     /// the Node daemon.
     pub fn names(&self) -> impl Stream<Item = Result<(String, DiscoveryKey), ClientError>> + Send + use<> {
-        let (connection, namespace) = (self.connection.clone(), self.namespace.clone());
+        let (connection, sessions) = (self.connection.clone(), self.sessions.clone());
+        let namespace = self.namespace.clone();
         let pages = stream::try_unfold(Some(None), move |after: Option<Option<String>>| {
-            let (connection, namespace) = (connection.clone(), namespace.clone());
+            let (connection, sessions) = (connection.clone(), sessions.clone());
+            let namespace = namespace.clone();
             async move {
                 let Some(after) = after else { return Ok::<_, ClientError>(None) };
                 let request = NamesRequest { namespace, after, limit: None };
+                sessions.need_additional(&connection).await?;
                 let page: NamesResponse = connection.ask(Method::StoreNames, &request).await?;
                 let next = page.cores.last().map(|core| Some(core.name.clone()));
                 let named = page.cores.into_iter().map(|core| {

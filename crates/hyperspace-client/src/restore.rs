@@ -1,6 +1,6 @@
 //! After a reconnect: everything that the daemon kept for the old connection is asked for again.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -81,21 +81,13 @@ pub(crate) async fn open(
         && request.discovery_key.is_none()
         && request.create.is_none()
         && request.read_only.is_none();
-    if !(plain_will_do && sessions.plain.load(Ordering::Relaxed)) {
-        match connection.call::<_, OpenCoreResponse>(Method::StoreOpen, request).await {
-            Ok(response) => return Opened::from_full(&response),
-            Err(error) if plain_will_do && is_unknown(&error) => {
-                sessions.plain.store(true, Ordering::Relaxed);
-            }
-            Err(error) => return Err(error),
-        }
+    if !plain_will_do {
+        sessions.need_additional(connection).await?;
+    }
+    if sessions.has_additional(connection).await? {
+        return Opened::from_full(&connection.call(Method::StoreOpen, request).await?);
     }
     let OpenCoreRequest { id, key, name, weak, .. } = request;
     let request = OpenRequest { id: *id, key: key.clone(), name: name.clone(), weak: *weak };
     Opened::from_plain(&connection.call(Method::CorestoreOpen, &request).await?)
-}
-
-/// What npm `arpeecee` answers to a method that it does not know.
-fn is_unknown(error: &ClientError) -> bool {
-    error.rpc_message().is_some_and(|message| message.starts_with("Unknown method"))
 }

@@ -5,14 +5,14 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use hypercore::{CoreEvent, DiscoveryKey, Key, PeerInfo};
-use hyperspace_common::{Method, Required, decode, messages::*};
+use hyperspace_common::{Method, Required, RpcErrorExt, code, decode, messages::*};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -27,6 +27,10 @@ use crate::{
 /// What is called when a get finds nothing.
 pub(crate) type OnWait = Box<dyn FnOnce(u64) + Send>;
 
+const UNKNOWN: u8 = 0;
+const PLAIN: u8 = 1;
+const FULL: u8 = 2;
+
 /// Events that a slow listener may leave unread before it misses some.
 const EVENTS_KEPT: usize = 1024;
 
@@ -40,8 +44,8 @@ pub(crate) struct Sessions {
     connection_events: broadcast::Sender<ConnectionEvent>,
     pub(crate) extensions: Registered,
     waits: Mutex<HashMap<u64, OnWait>>,
-    /// The daemon does not know the services of our own: it is the Node one.
-    pub(crate) plain: AtomicBool,
+    /// Whether the daemon has the services of our own, once it is known.
+    daemon: AtomicU8,
 }
 
 /// What is known here of a core that lives in the daemon.
@@ -108,7 +112,7 @@ impl Sessions {
             connection_events: broadcast::channel(EVENTS_KEPT).0,
             extensions: Registered::default(),
             waits: Mutex::default(),
-            plain: AtomicBool::new(false),
+            daemon: AtomicU8::new(UNKNOWN),
         }
     }
 
@@ -122,6 +126,29 @@ impl Sessions {
         let state = Arc::new(RemoteState { id, identity: OnceLock::new(), kind, changing: Mutex::default() });
         self.lock().insert(id, Arc::downgrade(&state));
         state
+    }
+
+    /// Whether the daemon has the services of our own. The Node one has not, and must not be asked for them.
+    pub(crate) async fn has_additional(&self, connection: &Connection) -> Result<bool, ClientError> {
+        match self.daemon.load(Ordering::Relaxed) {
+            FULL => Ok(true),
+            PLAIN => Ok(false),
+            _ => {
+                let status: HyperspaceStatusResponse = connection.call(Method::HyperspaceStatus, &()).await?;
+                let full = status.additional.is_some();
+                self.daemon.store(if full { FULL } else { PLAIN }, Ordering::Relaxed);
+                Ok(full)
+            }
+        }
+    }
+
+    /// Fails when the daemon has none of the services of our own.
+    pub(crate) async fn need_additional(&self, connection: &Connection) -> Result<(), ClientError> {
+        if self.has_additional(connection).await? {
+            return Ok(());
+        }
+        let what = "this daemon speaks only the RPC of the Node one, which has no words for it";
+        Err(ClientError::Rpc(RpcError::coded(code::NOT_SUPPORTED, what)))
     }
 
     pub(crate) fn remove(&self, id: u64) {
@@ -232,6 +259,8 @@ impl EventHandler for Sessions {
     }
 
     fn lost(&self, error: &ClientError) {
+        // The next daemon may be another one.
+        self.daemon.store(UNKNOWN, Ordering::Relaxed);
         let mut locks = Vec::new();
         for core in self.all() {
             if core.lost()

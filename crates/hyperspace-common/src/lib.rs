@@ -44,3 +44,6 @@ pub use required::{DecodeError, Required, decode};
 
 /// The version of npm `@hyperspace/rpc` whose schema this crate speaks.
 pub const API_VERSION: &str = "1.15.0";
+/// The version of the services of our own. A client calls them only when the daemon's status has it: npm
+/// `hyperspace` 3.19.0 ends as a whole when it is asked for a service that it does not know.
+pub const ADDITIONAL_VERSION: u32 = 1;

@@ -43,6 +43,9 @@ pub struct HyperspaceStatusResponse {
     /// The server's own version.
     #[prost(string, optional, tag = "4")]
     pub version: ::core::option::Option<::prost::alloc::string::String>,
+    /// The version of the services of our own (additional.proto); absent: the server has none of them.
+    #[prost(uint32, optional, tag = "16")]
+    pub additional: ::core::option::Option<u32>,
 }
 /// Corestore.Open: start a session on a core.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -176,6 +176,7 @@ fn answers() {
         holepunchable: None,
         remote_address: Some(String::new()),
         version: Some("3.19.0".into()),
+        additional: None,
     };
     assert_eq!(status.encode_to_vec(), hex("0a06312e31352e301a002206332e31392e30"));
 }

@@ -5,7 +5,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::FutureExt;
 use hypercore::{Error, Hypercore, Key, demand::DownloadRange};
-use hyperspace_common::{API_VERSION, Header, Method, RpcError, RpcErrorExt, code, messages::*, text};
+use hyperspace_common::{
+    ADDITIONAL_VERSION, API_VERSION, Header, Method, RpcError, RpcErrorExt, code, messages::*, text,
+};
 
 use super::{
     APPEND_BYTES_AT_ONCE, APPENDS_AT_ONCE, AppendGroup, Done, Gone, LARGE_APPEND, Rpc, Session, SessionCore,
@@ -103,6 +105,7 @@ impl Rpc {
             holepunchable: Some(holepunchable),
             remote_address: Some(remote_address.map(|address| address.to_string()).unwrap_or_default()),
             version: Some(env!("CARGO_PKG_VERSION").into()),
+            additional: Some(ADDITIONAL_VERSION),
         }
     }
 
