@@ -21,8 +21,7 @@ pub enum OpenError {
     /// Made by corestore 6 or hypercore 10.
     #[error(
         "the folder {} holds a store in the format of corestore 6 / hypercore 10 ({found}), which this version \
-         does not read; choose an empty folder, or let the Node program upgrade the store by opening it once with \
-         corestore 7",
+         does not read; choose an empty folder, and replicate the cores into it from the Node program that made them",
         path.display()
     )]
     Legacy {
