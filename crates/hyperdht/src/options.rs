@@ -73,6 +73,12 @@ impl Default for DhtOptions {
     }
 }
 
+/// Says whether to turn a caller away.
+pub type FirewallFn = Arc<dyn Fn(FirewallRequest) -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// Says whether to punch a hole.
+pub type PunchFn = Arc<dyn Fn(&PunchRequest) -> bool + Send + Sync>;
+
 /// How one connection is made.
 #[derive(Clone)]
 pub struct ConnectOptions {
@@ -89,7 +95,7 @@ pub struct ConnectOptions {
     /// Send a first packet to where the server seems to be before anything is known about the NATs between.
     pub fast_open: bool,
     /// Says whether to punch a hole, once both NATs are known. `None` always does.
-    pub holepunch: Option<Arc<dyn Fn(&PunchRequest) -> bool + Send + Sync>>,
+    pub holepunch: Option<PunchFn>,
     /// Keep the way that was found open for the next connection to the same server.
     pub reusable_socket: bool,
 }
@@ -124,9 +130,9 @@ impl fmt::Debug for ConnectOptions {
 #[derive(Clone)]
 pub struct ServerOptions {
     /// Asked about every caller, before it is answered: `true` turns it away (and answers nothing).
-    pub firewall: Option<Arc<dyn Fn(FirewallRequest) -> BoxFuture<'static, bool> + Send + Sync>>,
+    pub firewall: Option<FirewallFn>,
     /// Says whether to punch a hole, once both NATs are known. `None` always does.
-    pub holepunch: Option<Arc<dyn Fn(&PunchRequest) -> bool + Send + Sync>>,
+    pub holepunch: Option<PunchFn>,
     /// Never punch holes.
     pub never_punch: bool,
     /// Tell callers our addresses in the local network.

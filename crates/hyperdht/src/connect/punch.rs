@@ -158,8 +158,12 @@ impl Rounds<'_> {
                 continue;
             }
             let local = self.puncher.local().firewall;
-            if remote == Firewall::Unknown || local == Firewall::Unknown {
-                return Err(self.abort("the NATs between are not understood").await);
+            if local == Firewall::Unknown {
+                tracing::debug!(samples = self.puncher.samples(), "NAT not understood");
+                return Err(self.abort("too few nodes told what they see of our NAT").await);
+            }
+            if remote == Firewall::Unknown {
+                return Err(self.abort("the server does not know its NAT").await);
             }
             if remote == Firewall::Random && local == Firewall::Random {
                 return Err(self.abort("both NATs take new ports for every destination").await);

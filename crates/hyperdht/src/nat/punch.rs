@@ -69,7 +69,7 @@ impl Punch {
         }
         match &mut self.kind {
             Kind::Consistent { addresses, round, index } => {
-                while *round <= CONSISTENT_ROUNDS {
+                if *round <= CONSISTENT_ROUNDS {
                     let unproven_too = round.is_multiple_of(UNPROVEN_EVERY);
                     while let Some(remote) = addresses.get(*index) {
                         *index += 1;

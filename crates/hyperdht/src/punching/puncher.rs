@@ -118,6 +118,11 @@ impl Puncher {
         }
     }
 
+    /// How many nodes have told what they see of us.
+    pub(crate) fn samples(&self) -> usize {
+        self.shared.state().nat.samples()
+    }
+
     pub(crate) fn remote_firewall(&self) -> Firewall {
         self.shared.state().remote.firewall
     }
@@ -301,7 +306,7 @@ impl Shared {
 /// Asks nodes what they see of the socket of this generation.
 async fn sample(shared: Arc<Shared>, generation: u32) {
     // Who does not answer may be made up for by others, once.
-    for _ in 0..2 {
+    for round in 0..2 {
         let (socket, wanted) = {
             let state = shared.state();
             let wanted = MIN_SAMPLES.saturating_sub(state.nat.samples());
@@ -311,7 +316,7 @@ async fn sample(shared: Arc<Shared>, generation: u32) {
             }
         };
         let nodes = shared.core.rpc.nodes(4 * (SKIP + MIN_SAMPLES));
-        let skip = if nodes.len() >= SKIP + 3 { SKIP } else { 0 };
+        let skip = if round == 0 && nodes.len() >= SKIP + 3 { SKIP } else { 0 };
         let chosen: Vec<_> = {
             let mut state = shared.state();
             let fresh = nodes.into_iter().skip(skip).filter(|node| state.nat.should_ask(node.addr));
@@ -320,7 +325,8 @@ async fn sample(shared: Arc<Shared>, generation: u32) {
         let pings = chosen.into_iter().map(|node| {
             let (shared, socket) = (Arc::clone(&shared), socket.clone());
             async move {
-                let request = RequestOptions { socket: Some(socket), retries: Some(0), ..Default::default() };
+                // Once more (npm asks once): on a busy machine a sample that is late is worth more than none.
+                let request = RequestOptions { socket: Some(socket), retries: Some(1), ..Default::default() };
                 let options = PingOptions { request, ..Default::default() };
                 if let Ok(pong) = shared.core.rpc.ping(node.addr, options).await {
                     shared.add_sample(Some(generation), pong.to, pong.from.addr);

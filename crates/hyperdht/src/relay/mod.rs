@@ -14,6 +14,7 @@ mod service;
 pub(crate) use client::{RelayPath, relay_path};
 pub use messages::Token;
 pub use pairings::RelayLimits;
+pub(crate) use pairings::fuzz as fuzz_pairings;
 pub use service::{RelayService, RelayStats};
 
 /// A token that nobody guesses.

@@ -215,6 +215,36 @@ impl Pairings {
     }
 }
 
+/// Any order of messages: nothing is left behind when all peers are gone.
+pub(crate) fn fuzz(data: &[u8], start: Instant) {
+    let limits = RelayLimits { sessions: 4, pairs_per_session: 3, pairs: 5, ..RelayLimits::default() };
+    let (mut relay, mut now) = (Pairings::new(limits), start);
+    let mut sessions = Vec::new();
+    for triple in data.chunks_exact(3) {
+        let [what, which, token] = [triple[0], triple[1], triple[2]];
+        let session = sessions.get(usize::from(which) % sessions.len().max(1)).copied().unwrap_or(0);
+        match what % 6 {
+            0 => sessions.extend(relay.open_session()),
+            1 | 2 => {
+                let pair = Pair { is_initiator: what % 2 == 0, token: [token % 8; 32], id: which.into() };
+                relay.pair(session, pair, now);
+            }
+            3 => drop(relay.unpair(session, &[token % 8; 32])),
+            4 => drop(relay.close_session(session)),
+            _ => {
+                now += Duration::from_secs(which.into());
+                relay.expire(now);
+            }
+        }
+        let (open, _, links) = relay.counts();
+        assert!(open <= limits.sessions && links <= limits.pairs);
+    }
+    for session in sessions {
+        relay.close_session(session);
+    }
+    assert_eq!(relay.counts(), (0, 0, 0));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

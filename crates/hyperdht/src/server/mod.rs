@@ -24,6 +24,7 @@ use crate::punching::Puncher;
 use crate::router::Call;
 use crate::rpc::{ReplyOptions, Request};
 use crate::{Connection, HyperDht, ServerOptions};
+pub(crate) use table::fuzz as fuzz_table;
 use table::{Begin, HandshakeId, HandshakeTable};
 
 /// Repetitions of a first message that wait for the same answer: through that many nodes a client may ask at once.

@@ -188,6 +188,35 @@ impl<R: Clone> HandshakeTable<R> {
     }
 }
 
+/// Any order of events: the counts stay right and within bounds.
+pub(crate) fn fuzz(data: &[u8], start: Instant, step: Duration) {
+    let mut table = HandshakeTable::new();
+    let (mut now, mut known) = (start, Vec::new());
+    for pair in data.chunks_exact(2) {
+        let [what, which] = [pair[0], pair[1]];
+        let id = known.get(usize::from(which) % known.len().max(1)).copied().unwrap_or(0);
+        match what % 6 {
+            0 | 1 => {
+                let from = SocketAddr::from(([what, 1, 1, which % 4], 1));
+                if let Begin::New(id) = table.begin(&[what, which], from, now) {
+                    known.push(id);
+                }
+            }
+            2 => table.answered(id, Some(which)),
+            3 => table.finish(id, now, |answer| *answer = 0),
+            4 => table.extend(id, now + 10 * step),
+            _ => {
+                now += step;
+                table.expire(now);
+            }
+        }
+        assert!(table.half_open() <= MAX_HALF_OPEN);
+        assert_eq!(table.half_open(), table.entries.values().filter(|entry| entry.half_open).count());
+        assert_eq!(table.half_open(), table.half_open_by_host.values().sum::<usize>());
+        assert_eq!(table.by_message.len(), table.entries.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

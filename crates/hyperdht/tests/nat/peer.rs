@@ -60,13 +60,22 @@ pub(crate) struct Outcome {
     /// With the relay it works, by whatever way.
     pub(crate) relayed: bool,
     pub(crate) said: Vec<String>,
+    /// What the server of a failure knew.
+    pub(crate) servers: Vec<String>,
 }
 
 impl Outcome {
-    pub(crate) fn take(&mut self, with_relay: bool, line: &str) {
+    pub(crate) fn take(&mut self, with_relay: bool, line: &str, server: &str) {
         let ok = line.starts_with("ok ");
-        if with_relay { self.relayed = ok } else { self.direct = ok }
+        if with_relay {
+            self.relayed = ok
+        } else {
+            self.direct = ok
+        }
         self.said.push(line.to_owned());
+        if !ok {
+            self.servers.push(server.to_owned());
+        }
     }
 }
 
@@ -118,7 +127,9 @@ async fn network() {
 }
 
 async fn node(bootstrap: &str) -> HyperDht {
-    let options = DhtOptions { bootstrap: Some(vec![bootstrap.to_owned()]), ..DhtOptions::default() };
+    // Ports of their own: what a router remembers of an earlier peer must not pass for something of this one.
+    let options =
+        DhtOptions { bootstrap: Some(vec![bootstrap.to_owned()]), port: 0, ..DhtOptions::default() };
     let node = HyperDht::new(options).await.unwrap();
     node.fully_bootstrapped().await.unwrap();
     node
@@ -129,7 +140,9 @@ async fn server(bootstrap: &str) {
     let server = node.create_server(ServerOptions::default());
     let key_pair = KeyPair::generate();
     server.listen(key_pair.clone()).await.unwrap();
-    say(hex(&key_pair.public));
+    let rpc = node.rpc();
+    let ports = [rpc.server_socket(), rpc.client_socket()].map(|socket| socket.local_addr().port());
+    say(format_args!("{} {ports:?} {:?}", hex(&key_pair.public), node.status()));
     while let Some(mut connection) = server.accept().await {
         tokio::spawn(async move {
             while let Some(Ok(message)) = connection.recv().await {
@@ -159,11 +172,16 @@ async fn client(bootstrap: &str, key: &str, relay: &str) {
         (true, _) => "relay",
         (false, p) if p.random > 0 => "random punch",
         (false, p) if p.consistent > 0 => "punch",
-        _ => "open",
+        (false, p) if p.open > 0 => "call",
+        // The packet that opened our NAT for where the server seemed to be was answered at once, or the server called.
+        _ => "first packet",
     };
     match answer {
         Ok(Some(Ok(_))) => say(format_args!("ok {how} {took:.1} s")),
-        _ => say(format_args!("no answer {how} {took:.1} s")),
+        other => {
+            let got = other.map(|message| message.map(|result| result.err().map(|err| err.to_string())));
+            say(format_args!("no answer {how} {took:.1} s from {from:?}: {got:?}; we: {:?}", node.status()));
+        }
     }
 }
 

@@ -119,9 +119,10 @@ pub(crate) struct Internet(Namespace);
 impl Internet {
     /// `None`, after a loud line, where namespaces cannot be made.
     pub(crate) fn make() -> Option<Self> {
-        let missing = ["ip", "nft", "unshare", "nsenter"]
-            .into_iter()
-            .find(|tool| Command::new(tool).arg("--version").output().is_err() && Command::new(tool).arg("-V").output().is_err());
+        let missing = ["ip", "nft", "unshare", "nsenter"].into_iter().find(|tool| {
+            Command::new(tool).arg("--version").output().is_err()
+                && Command::new(tool).arg("-V").output().is_err()
+        });
         let root = std::fs::read_to_string("/proc/self/status").is_ok_and(|s| s.contains("\nUid:\t0\t"));
         let makes = || Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|s| s.success());
         let why = match missing {
