@@ -144,7 +144,6 @@ impl Network {
             Some(known) if known.looking => {
                 // The same core, opened anew.
                 known.core = core.weak();
-                return;
             }
             Some(known) => {
                 if known.join.refresh(options).is_err() {
