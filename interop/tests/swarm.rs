@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 const TOPIC: [u8; 32] = [0xab; 32];
 
 /// The DHT that everybody meets in.
+#[expect(clippy::large_enum_variant, reason = "there are two of them")]
 enum Network {
     Npm(Peer),
     Ours(Vec<HyperDht>),
@@ -87,7 +88,7 @@ impl Ours {
         let (taking, senders) = (swarm.clone(), send.clone());
         tokio::spawn(async move {
             while let Some((mut connection, peer)) = taking.next_connection().await {
-                let remote = hex(&peer.public_key);
+                let remote = hex(peer.public_key);
                 let (sender, mut to_send) = mpsc::unbounded_channel();
                 senders.lock().unwrap().insert(remote.clone(), sender);
                 let tell = tell.clone();
@@ -144,7 +145,7 @@ impl Ours {
 
 /// A connection on both sides, and a message in each direction.
 async fn meet(ours: &mut Ours, peer: &Peer, theirs: &str) {
-    let us = hex(&ours.swarm.public_key());
+    let us = hex(ours.swarm.public_key());
     ours.connected(theirs).await;
     peer.event_where("connection", |event| event["remote"] == us).await;
     ours.send(theirs, Some("from us"));
@@ -167,12 +168,12 @@ async fn topics_in_both_directions_with_reconnects() {
             [((true, false), (false, true)), ((false, true), (true, false)), ((true, true), (true, true))]
         {
             let mut ours = Ours::new(&bootstrap, KeyPair::generate()).await;
-            let us = hex(&ours.swarm.public_key());
+            let us = hex(ours.swarm.public_key());
             let peer = node.run::<&str>("js/swarm.js", []).await;
-            let seed = hex(&[7; 32]);
+            let seed = hex([7; 32]);
             let swarm = json!({ "bootstrap": bootstrap, "seed": seed });
             let theirs = peer.ask("swarm", swarm.clone()).await["publicKey"].as_str().unwrap().to_owned();
-            let join = json!({ "topic": hex(&TOPIC), "server": they.0, "client": they.1 });
+            let join = json!({ "topic": hex(TOPIC), "server": they.0, "client": they.1 });
             // The server first, so that whoever looks finds it.
             if they.0 {
                 peer.ask("join", join.clone()).await;
@@ -219,12 +220,12 @@ async fn what_we_announce_is_found_until_it_is_taken_back() {
             ours.swarm.join(*topic, JoinOptions::SERVER).unwrap();
         }
         assert!(within("twenty topics are announced", ours.swarm.flush()).await);
-        let us = json!([hex(&ours.swarm.public_key())]);
+        let us = json!([hex(ours.swarm.public_key())]);
         for topic in &topics {
             assert_eq!(peer.ask("lookup", json!({ "topic": hex(topic) })).await["peers"], us);
         }
         within("a topic is left", ours.swarm.leave(&topics[0])).await;
-        assert_eq!(peer.ask("lookup", json!({ "topic": hex(&topics[0]) })).await["peers"], json!([]));
+        assert_eq!(peer.ask("lookup", json!({ "topic": hex(topics[0]) })).await["peers"], json!([]));
         within("the swarm ends", ours.swarm.destroy()).await;
         for topic in &topics {
             assert_eq!(peer.ask("lookup", json!({ "topic": hex(topic) })).await["peers"], json!([]));
