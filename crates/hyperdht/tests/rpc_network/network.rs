@@ -213,12 +213,6 @@ impl Network {
         (ids.iter().filter(|id| found.contains(*id)).count(), ids.len())
     }
 
-    /// Puts a datagram on its way, from any address.
-    pub(crate) fn inject(&mut self, from: SocketAddr, to: SocketAddr, payload: Bytes) {
-        self.sequence += 1;
-        self.arrivals.push(Reverse(Arrival { at: self.now, sequence: self.sequence, to, from, payload }));
-    }
-
     /// Does what is next, unless that is after `end`.
     fn step(&mut self, end: Instant) -> bool {
         let arrival = self.arrivals.peek().map(|Reverse(arrival)| arrival.at);
