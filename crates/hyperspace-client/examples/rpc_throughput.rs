@@ -1,6 +1,6 @@
 //! How fast a running daemon answers this client.
 //!
-//! `cargo run --release -p hyperspace-client --example throughput -- NAME`
+//! `cargo run --release -p hyperspace-client --example rpc_throughput -- NAME`
 
 use std::time::Instant;
 
