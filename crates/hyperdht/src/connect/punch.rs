@@ -48,11 +48,21 @@ pub(super) async fn punch(
         through_ours: Route { relay: found.relay_address, server: found.server_address },
         has_relay,
     };
-    let negotiated = rounds.negotiate(options);
+    settle(&mut events, || puncher.is_over(), rounds.negotiate(options)).await
+}
+
+/// The way through, once there is one. Negotiating is over without one only while the puncher works on: a packet may come
+/// through at any time and ends what the puncher does, which to the negotiation looks as if nothing would come of it.
+async fn settle(
+    events: &mut mpsc::Receiver<PunchEvent>,
+    is_over: impl Fn() -> bool,
+    negotiated: impl Future<Output = Result<(), ConnectError>>,
+) -> Result<Way, ConnectError> {
     tokio::pin!(negotiated);
     let mut negotiating = true;
     loop {
         tokio::select! {
+            biased;
             event = events.recv() => return match event {
                 Some(PunchEvent::Open(socket, address)) => Ok((socket, address)),
                 Some(PunchEvent::Failed) | None => {
@@ -61,7 +71,10 @@ pub(super) async fn punch(
             },
             result = &mut negotiated, if negotiating => {
                 negotiating = false;
-                result?;
+                // A puncher that is over says why, if not yet then next.
+                if !is_over() {
+                    result?;
+                }
             }
         }
     }
@@ -276,4 +289,59 @@ fn wire(addresses: Option<Vec<SocketAddr>>) -> Option<Vec<std::net::SocketAddrV4
 async fn later() {
     let more = getrandom::u32().unwrap_or(0) % 10_000;
     tokio::time::sleep(Duration::from_secs(10) + Duration::from_millis(more.into())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOST: ConnectError = ConnectError::Holepunch { why: "too few nodes told what they see of our NAT" };
+
+    fn way() -> (udx::UdxSocket, SocketAddr) {
+        let socket = udx::Udx::new().bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr();
+        (socket, address)
+    }
+
+    #[tokio::test]
+    async fn a_packet_that_comes_through_outweighs_what_the_negotiation_makes_of_it() {
+        let (socket, address) = way();
+        // The puncher is over a moment before it says so.
+        for said_before in [true, false] {
+            let (sender, mut events) = mpsc::channel(2);
+            let open = PunchEvent::Open(socket.clone(), address);
+            let said = async {
+                if said_before {
+                    sender.try_send(open.clone()).unwrap();
+                }
+                Err(LOST)
+            };
+            let late = async {
+                tokio::task::yield_now().await;
+                if !said_before {
+                    sender.try_send(open.clone()).unwrap();
+                }
+            };
+            let (got, ()) = tokio::join!(settle(&mut events, || true, said), late);
+            assert_eq!(got.unwrap().1, address);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_negotiation_that_leads_nowhere_is_the_end() {
+        let (_sender, mut events) = mpsc::channel(2);
+        let got = settle(&mut events, || false, async { Err(LOST) }).await;
+        assert!(matches!(got, Err(ConnectError::Holepunch { why }) if why.starts_with("too few")));
+    }
+
+    #[tokio::test]
+    async fn after_the_negotiation_the_puncher_decides() {
+        let (sender, mut events) = mpsc::channel(2);
+        let late = async {
+            tokio::task::yield_now().await;
+            sender.try_send(PunchEvent::Failed).unwrap();
+        };
+        let (got, ()) = tokio::join!(settle(&mut events, || false, async { Ok(()) }), late);
+        assert!(matches!(got, Err(ConnectError::Holepunch { why: "no packet came through" })));
+    }
 }
