@@ -119,16 +119,23 @@ pub(crate) struct Internet(Namespace);
 impl Internet {
     /// `None`, after a loud line, where namespaces cannot be made.
     pub(crate) fn make() -> Option<Self> {
-        let missing = ["ip", "nft", "unshare", "nsenter"].into_iter().find(|tool| {
+        let missing = ["ip", "nft", "sysctl", "unshare", "nsenter"].into_iter().find(|tool| {
             Command::new(tool).arg("--version").output().is_err()
                 && Command::new(tool).arg("-V").output().is_err()
         });
         let root = std::fs::read_to_string("/proc/self/status").is_ok_and(|s| s.contains("\nUid:\t0\t"));
-        let makes = || Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|s| s.success());
+        // Containers often have a root that may not do this, or a kernel without some part of it.
+        let makes = || {
+            let probe = "ip link add near type veth peer name far && nft add table ip t && \
+                         nft 'add chain ip t c { type nat hook postrouting priority 100; }' && \
+                         nft add rule ip t c masquerade fully-random";
+            let made = Command::new("unshare").args(["-n", "sh", "-c", probe]).output();
+            made.is_ok_and(|made| made.status.success())
+        };
         let why = match missing {
-            Some(tool) => format!("there is no `{tool}` (Debian: iproute2, nftables, util-linux)"),
+            Some(tool) => format!("there is no `{tool}` (Debian: iproute2, nftables, procps, util-linux)"),
             None if !root => "it has to run as root".to_owned(),
-            None if !makes() => "no network namespace can be made here".to_owned(),
+            None if !makes() => "network namespaces with veth and nftables cannot be made here".to_owned(),
             None => {
                 let internet = Self(Namespace::make());
                 for n in 1..=NODES {
