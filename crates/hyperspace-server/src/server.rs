@@ -287,40 +287,20 @@ impl Drop for Server {
 }
 
 impl Shared {
-    /// Opens a core.
-    pub(crate) fn open(&self, key: Option<Key>, name: Option<&str>) -> Result<Hypercore, RpcError> {
-        let query = match (key, name) {
-            (Some(key), _) => Query::key(key),
-            (None, Some(name)) => Query::name(name),
-            (None, None) => Query::fresh(),
-        };
-        let core = self.store.get(query).map_err(|error| core_error(&error))?;
-        if let Some(network) = &self.network {
-            network.opened(&core);
-        }
-        Ok(core)
-    }
-
-    /// Opens a core for a session that is not to keep it open. When nobody else has it open, the session keeps it
-    /// all the same: otherwise it would be of no use.
-    pub(crate) fn open_weak(
-        &self,
-        key: Option<Key>,
-        name: Option<&str>,
-    ) -> Result<(Hypercore, SessionCore), RpcError> {
-        let core = self.open(key, name)?;
-        let holder = weak_holder(&core);
-        Ok((core, holder))
-    }
-
-    /// Opens what a query means.
-    pub(crate) fn open_query(
+    /// Opens a core for a session. All sessions come this way: what a client has open is looked for in the swarm.
+    ///
+    /// A weak session is not to keep its core open. When nobody else has it open, it does all the same: otherwise it
+    /// would be of no use.
+    pub(crate) fn open(
         &self,
         store: &Corestore,
         query: Query,
         weak: bool,
     ) -> Result<(Hypercore, SessionCore), RpcError> {
         let core = store.get(query).map_err(|error| core_error(&error))?;
+        if let Some(network) = &self.network {
+            network.opened(&core);
+        }
         let holder = if weak { weak_holder(&core) } else { SessionCore::Strong(core.clone()) };
         Ok((core, holder))
     }

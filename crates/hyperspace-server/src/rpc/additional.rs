@@ -56,7 +56,7 @@ impl Rpc {
             (None, None, None) => Query::fresh(),
         };
         let query = query.create_if_missing(request.create()).writable(!request.read_only());
-        self.server.open_query(&self.in_namespace(&request.namespace)?, query, request.weak())
+        self.server.open(&self.in_namespace(&request.namespace)?, query, request.weak())
     }
 
     fn in_namespace(&self, namespace: &[Bytes]) -> Result<Corestore, RpcError> {

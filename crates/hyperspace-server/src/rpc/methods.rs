@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use corestore::Query;
 use futures::FutureExt;
 use hypercore::{Error, Hypercore, Key, demand::DownloadRange};
 use hyperspace_common::{
@@ -145,12 +146,12 @@ impl Rpc {
     fn try_open(&mut self, request: &OpenRequest) -> Result<(Hypercore, SessionCore), RpcError> {
         self.check_new_session(request.id)?;
         let key = request.key.as_deref().filter(|key| !key.is_empty()).map(parse_key).transpose()?;
-        let name = request.name.as_deref().filter(|name| !name.is_empty());
-        if request.weak() {
-            return self.server.open_weak(key, name);
-        }
-        let core = self.server.open(key, name)?;
-        Ok((core.clone(), SessionCore::Strong(core)))
+        let query = match (key, request.name.as_deref().filter(|name| !name.is_empty())) {
+            (Some(key), _) => Query::key(key),
+            (None, Some(name)) => Query::name(name),
+            (None, None) => Query::fresh(),
+        };
+        self.server.open(self.server.store(), query, request.weak())
     }
 
     fn close(&mut self, call: Header, request: CloseRequest) -> Result<(), Gone> {
