@@ -15,7 +15,7 @@ use std::{
 
 use corestore::{Corestore, LoadWatch, Query};
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
-use hypercore::{DiscoveryKey, Hypercore, Key, PeerInfo};
+use hypercore::{DiscoveryKey, Hypercore, PeerInfo};
 use hyperspace_common::{RpcError, messages::StatsResponse};
 use thiserror::Error;
 use tokio::{
