@@ -20,7 +20,10 @@ fuzz_target!(|data: &[u8]| {
     // The input as datagrams: one byte of length, one of sender, the rest; time passes between them.
     let mut now = Instant::now();
     let peer = |n: u8| SocketAddr::from(([10, 0, 0, n], 1000));
-    let options = RpcOptions { bootstrap: vec![peer(2).into()], ..RpcOptions::bootstrapper(Ipv4Addr::new(10, 0, 0, 1), 1000) };
+    let options = RpcOptions {
+        bootstrap: vec![peer(2).into()],
+        ..RpcOptions::bootstrapper(Ipv4Addr::new(10, 0, 0, 1), 1000)
+    };
     let mut node = Node::new(options, US.port(), [7; 32], now);
     for n in 3..6 {
         node.add_node(peer(n));

@@ -37,8 +37,8 @@ impl Node {
 
     /// The machine slept (or the network changed altogether): everything that we know may be wrong.
     pub fn wake_up(&mut self, now: Instant) {
-        self.tick += 2 * OLD; // everything is old
-        self.tick += 8 - (self.tick & 7) - 2; // and is looked at in two ticks
+        // Everything is old, and is looked at in two ticks: nodes are pinged in every eighth.
+        self.tick = ((self.tick + 2 * OLD) & !7) + 6;
         self.stable_ticks = MORE_STABLE_TICKS;
         self.refresh_ticks = 1;
         self.checked_host = None;
