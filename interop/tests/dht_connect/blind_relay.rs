@@ -50,8 +50,8 @@ async fn npm_peers_meet_at_our_relay() {
             .await
             .unwrap();
     let relay = hex(&service.public_key().unwrap());
-    net.js_node("server", false).await;
-    net.js_node("client", false).await;
+    net.shy_js_node("server").await;
+    net.shy_js_node("client").await;
     let options = json!({ "holepunch": false, "shareLocalAddress": false });
     let args = json!({ "node": "server", "server": "s", "options": options, "relayThrough": relay });
     let public_key = net.peer.ask("listen", args).await;

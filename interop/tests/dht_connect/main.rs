@@ -65,6 +65,14 @@ impl Net {
         node
     }
 
+    /// An npm node that does not find out that everybody can reach it, as on this machine everybody can.
+    async fn shy_js_node(&self, label: &str) {
+        let options = json!({ "quickFirewall": false });
+        let args = json!({ "node": label, "bootstrap": self.bootstrap, "options": options });
+        let firewalled = &self.peer.ask("node", args).await["firewalled"];
+        assert_eq!(firewalled, true);
+    }
+
     /// An npm node, as a user of the network: its public key.
     async fn js_node(&self, label: &str, older: bool) -> [u8; 32] {
         let args = json!({ "node": label, "bootstrap": self.bootstrap, "older": older });
