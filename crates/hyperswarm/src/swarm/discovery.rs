@@ -15,7 +15,8 @@ pub(super) const REFRESH: (Duration, Duration) = (Duration::from_secs(10 * 60), 
 pub(super) const OVERDUE: Duration = Duration::from_secs(30);
 /// When nobody could be asked.
 const AFTER_FAILURE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
-/// Two who join at the same moment may each look before the other is announced: who found nobody looks again soon.
+/// Two who join at the same moment may each look before the other is announced: who found nobody looks again soon, and
+/// so does, once, who was being announced meanwhile.
 const LOOK_AGAIN: [(Duration, Duration); 2] =
     [(Duration::from_secs(2), Duration::from_secs(1)), (Duration::from_secs(20), Duration::from_secs(10))];
 /// Peers that are remembered as having counted towards the limit.
@@ -201,7 +202,7 @@ impl Discovery {
         self.last_ok = ok;
         let (delay, jitter) = if !ok {
             AFTER_FAILURE
-        } else if self.found || !self.is_client() {
+        } else if !self.is_client() || (self.found && !(self.is_server() && self.looks == 0)) {
             self.looks = LOOK_AGAIN.len() + 1;
             REFRESH
         } else {
