@@ -104,8 +104,7 @@ async fn from_two_sources(source: Who, other: Who, reader: Who) {
     let folders = tempfile::tempdir().unwrap();
     let Some(source) = side(source, &folders.path().join("source")).await else { return };
     let Some(other) = side(other, &folders.path().join("other")).await else { return };
-    let who = reader;
-    let Some(reader) = side(who, &folders.path().join("reader")).await else { return };
+    let Some(reader) = side(reader, &folders.path().join("reader")).await else { return };
     let key = source.create("log", &Make::Named).await;
     source.generate("log", 800, 300, 0).await;
     other.open("log", key).await;
@@ -121,13 +120,10 @@ async fn from_two_sources(source: Who, other: Who, reader: Who) {
     reader.connect(port).await;
     reader.connect(other.listen().await).await;
     reader.download("log", 0, 800, false).await;
-    // npm asks a second, faster peer for a block that the first one is late with (hypercore 11, lib/hotswap-queue.js),
-    // and counts both arrivals; on a loaded machine that happens.
+    // Both implementations ask a second, faster peer for a block that the first one is late with (hypercore 11,
+    // lib/hotswap-queue.js), and count both arrivals; on a loaded machine that happens, but it stays the exception.
     let arrivals = reader.downloaded("log").await;
-    assert!(arrivals >= 800, "{arrivals} of 800 blocks came");
-    if who != Who::Npm {
-        assert_eq!(arrivals, 800, "no block comes twice");
-    }
+    assert!((800..1_000).contains(&arrivals), "{arrivals} arrivals of 800 blocks");
     assert_eq!(reader.digest("log", 0, 800).await, interop::pattern::digest(0, 800, 300, 0));
     assert_eq!(reader.state("log").await, source.state("log").await);
     tokio::join!(source.close(), other.close(), reader.close());
