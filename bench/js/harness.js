@@ -29,7 +29,7 @@ exports.measure = async function (main) {
     console.error(err)
     code = 1
   }
-  fs.rmSync(folder, { recursive: true, force: true })
+  fs.rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
   process.exit(code)
 }
 
