@@ -22,9 +22,6 @@
 //! ```
 
 pub mod frame;
-/// The messages of the RPC; made from `proto/hyperspace.proto` and `proto/additional.proto` by the
-/// test `schema`.
-#[rustfmt::skip]
 pub mod messages;
 
 mod endpoint;

@@ -1,7 +1,7 @@
 //! The services and methods of the schema and their numbers.
 //!
 //! From npm `@hyperspace/rpc` 1.15.0, `schema.proto`, the options `hrpc.service` and `hrpc.method`. Services from 16
-//! on are our own (`proto/additional.proto`).
+//! on are our own (`proto/log.proto`, `proto/store.proto`).
 
 use std::fmt;
 

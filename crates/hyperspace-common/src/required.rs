@@ -94,15 +94,13 @@ required! {
     RpcError { 1 "message" }
     Peer { 1 "remotePublicKey", 2 "remoteAddress", 3 "type" }
     HyperspaceStatusResponse { 1 "apiVersion" }
+    PeerEvent { 1 "id", 2 "peer" }
+    RegisterExtensionRequest { 1 "id", 2 "resourceId", 3 "name" }
+    UnregisterExtensionRequest { 1 "id", 2 "resourceId" }
+    ExtensionMessage { 1 "id", 2 "resourceId", 4 "data" }
     OpenRequest { 1 "id" }
     OpenResponse { 1 "key", 2 "length", 3 "byteLength", 4 "writable" }
     FeedEvent { 1 "key" }
-    OpenNetworkResponse { 1 "publicKey" }
-    NetworkStatus { 1 "discoveryKey" }
-    ConfigureNetworkRequest { 1 "configuration" }
-    NetworkStatusRequest { 1 "discoveryKey" }
-    NetworkStatusResponse {}
-    AllNetworkStatusesResponse {}
     CloseRequest { 1 "id" }
     GetRequest { 1 "id", 2 "seq", 3 "resourceId" }
     GetResponse {}
@@ -121,16 +119,16 @@ required! {
     LockRequest { 1 "id" }
     WatchRequest { 1 "id" }
     AppendEvent { 1 "id", 2 "length", 3 "byteLength" }
-    PeerEvent { 1 "id", 2 "peer" }
     CloseEvent { 1 "id" }
     WaitEvent { 1 "id", 2 "onWaitId", 3 "seq" }
     DownloadEvent { 1 "id", 2 "seq" }
     UploadEvent { 1 "id", 2 "seq", 3 "byteLength" }
-    RegisterExtensionRequest { 1 "id", 2 "resourceId", 3 "name" }
-    UnregisterExtensionRequest { 1 "id", 2 "resourceId" }
-    ExtensionMessage { 1 "id", 2 "resourceId", 4 "data" }
-    OpenCoreRequest { 1 "id" }
-    OpenCoreResponse { 1 "key", 2 "discoveryKey", 3 "state" }
+    OpenNetworkResponse { 1 "publicKey" }
+    NetworkStatus { 1 "discoveryKey" }
+    ConfigureNetworkRequest { 1 "configuration" }
+    NetworkStatusRequest { 1 "discoveryKey" }
+    NetworkStatusResponse {}
+    AllNetworkStatusesResponse {}
     LogRequest { 1 "id" }
     LogState {
         1 "length", 2 "byteLength", 3 "contiguousLength", 4 "fork", 5 "treeHash", 6 "writable", 7 "frozen"
@@ -144,6 +142,8 @@ required! {
     UserDataResponse {}
     SetUserDataRequest { 1 "id", 2 "name" }
     TruncateEvent { 1 "id", 2 "length", 3 "byteLength", 4 "fork" }
+    OpenCoreRequest { 1 "id" }
+    OpenCoreResponse { 1 "key", 2 "discoveryKey", 3 "state" }
     ListRequest {}
     ListResponse { 2 "more" }
     CoreEntry {
@@ -166,7 +166,14 @@ mod tests {
     #[test]
     fn the_table_is_that_of_the_schema() {
         let mut schema: Vec<(String, Vec<(u32, String)>)> = Vec::new();
-        let files = [include_str!("../proto/hyperspace.proto"), include_str!("../proto/additional.proto")];
+        let files = [
+            include_str!("../proto/hyperspace.proto"),
+            include_str!("../proto/corestore.proto"),
+            include_str!("../proto/hypercore.proto"),
+            include_str!("../proto/network.proto"),
+            include_str!("../proto/log.proto"),
+            include_str!("../proto/store.proto"),
+        ];
         for line in files.iter().flat_map(|file| file.lines()) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
