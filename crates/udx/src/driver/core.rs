@@ -183,11 +183,7 @@ impl StreamCore {
         remote_id: u32,
         remote: SocketAddr,
     ) -> Result<(), UdxError> {
-        let path = self.path(socket, remote_id, remote)?;
-        let mut inner = self.lock();
-        if inner.closed.is_some() {
-            return Err(UdxError::StreamClosed(self.local_id));
-        }
+        let (path, mut inner) = self.towards(socket, remote_id, remote)?;
         if !inner.state.connect(path, Instant::now()) {
             return Err(UdxError::AlreadyConnected(self.local_id));
         }
@@ -206,11 +202,7 @@ impl StreamCore {
         remote_id: u32,
         remote: SocketAddr,
     ) -> Result<(), UdxError> {
-        let path = self.path(socket, remote_id, remote)?;
-        let mut inner = self.lock();
-        if inner.closed.is_some() {
-            return Err(UdxError::StreamClosed(self.local_id));
-        }
+        let (path, mut inner) = self.towards(socket, remote_id, remote)?;
         if !inner.state.change_remote(path, Instant::now()) {
             return Err(UdxError::NotConnected(self.local_id));
         }
@@ -229,7 +221,13 @@ impl StreamCore {
         Ok(())
     }
 
-    fn path(&self, socket: &UdxSocket, remote_id: u32, remote: SocketAddr) -> Result<Path, UdxError> {
+    /// A path that the stream can take, and the stream, if it is not closed.
+    fn towards(
+        &self,
+        socket: &UdxSocket,
+        remote_id: u32,
+        remote: SocketAddr,
+    ) -> Result<(Path, MutexGuard<'_, Inner>), UdxError> {
         if !Arc::ptr_eq(&socket.core.instance, &self.instance) {
             return Err(UdxError::OtherInstance(self.local_id));
         }
@@ -239,7 +237,11 @@ impl StreamCore {
         if socket.core.destination(remote).is_none() {
             return Err(UdxError::BadAddress(remote));
         }
-        Ok(Path { remote_id, remote, socket: socket.core.id, link_mtu: None })
+        let inner = self.lock();
+        if inner.closed.is_some() {
+            return Err(UdxError::StreamClosed(self.local_id));
+        }
+        Ok((Path { remote_id, remote, socket: socket.core.id, link_mtu: None }, inner))
     }
 
     pub(super) fn destroy(self: &Arc<Self>) {
@@ -283,6 +285,15 @@ impl StreamCore {
     pub(super) fn grow_window(&self, inner: &mut Inner, read: usize) {
         if let Some(bytes) = inner.window.read(read, &self.instance.windows, Instant::now) {
             inner.state.set_receive_window(bytes);
+        }
+    }
+
+    fn shrink_window(&self, inner: &mut Inner, now: Instant) {
+        let Inner { window, state, .. } = inner;
+        if let Some(bytes) =
+            window.unused(&self.instance.windows, now, |bytes| state.fits_receive_window(bytes))
+        {
+            state.set_receive_window(bytes);
         }
     }
 
@@ -359,6 +370,7 @@ impl StreamCore {
         if inner.linger_until.is_some() {
             inner.linger(now);
         }
+        self.shrink_window(&mut inner, now);
         self.transmit(&mut inner, now);
         self.events(&mut inner, &mut after);
         if inner.linger_until.is_some() && inner.closed.is_none() {
@@ -430,7 +442,8 @@ impl StreamCore {
     fn rearm(self: &Arc<Self>, inner: &mut Inner) {
         let Some(socket) = inner.sockets.first() else { return };
         let linger = inner.linger_until.filter(|_| inner.closed.is_none());
-        let deadline = [inner.state.next_deadline(), linger].into_iter().flatten().min();
+        let deadlines = [inner.state.next_deadline(), linger, inner.window.deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         let Some(deadline) = deadline else { return };
         // A timer that rings too early costs less than moving it with every packet.
         if inner.armed.is_none_or(|armed| deadline < armed) {

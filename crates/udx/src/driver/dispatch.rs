@@ -1,7 +1,7 @@
 //! From trains of datagrams to streams, relays and the user of the socket.
 //!
 //! What libudx's `process_packet` does per packet happens here per run of packets for one stream: one look-up, one lock,
-//! one copy out of the receive buffer.
+//! and one copy out of the receive buffer for all packets that follow each other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -89,12 +89,18 @@ impl Dispatch {
             self.relay(stream, &target, run, stride, now);
             return;
         }
-        let datagrams = Bytes::copy_from_slice(run);
-        for start in (0..datagrams.len()).step_by(stride) {
-            let end = (start + stride).min(datagrams.len());
-            let Some(packet) = Packet::decode(datagrams.slice(start..end)) else { continue };
-            inner.messaged |= packet.header.is(MESSAGE);
-            inner.state.receive(packet, now);
+        let mut rest: &[u8] = run;
+        while !rest.is_empty() {
+            let share = inner.state.shared_buffer(rest, stride).max(1);
+            let (shared, others) = rest.split_at((share * stride).min(rest.len()));
+            rest = others;
+            let datagrams = Bytes::copy_from_slice(shared);
+            for start in (0..datagrams.len()).step_by(stride) {
+                let end = (start + stride).min(datagrams.len());
+                let Some(packet) = Packet::decode(datagrams.slice(start..end)) else { continue };
+                inner.messaged |= packet.header.is(MESSAGE);
+                inner.state.receive(packet, now);
+            }
         }
         if !std::mem::replace(&mut inner.touched, true) {
             self.touched.push(Arc::clone(stream));

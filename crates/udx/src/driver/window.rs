@@ -16,6 +16,8 @@ const MAX_EXTRA: usize = 128 << 20;
 const FAST: Duration = Duration::from_millis(10);
 /// A window's worth in more than this: something else is slower than the window.
 const SLOW: Duration = Duration::from_millis(400);
+/// A window that has grown and has not been used up for so long is needed no more: others may.
+const UNUSED: Duration = Duration::from_secs(30);
 
 /// What the streams of an instance hold beyond the windows that they were made with.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ impl Extra {
 /// The window of one stream.
 #[derive(Debug)]
 pub(super) struct Window {
+    /// What the stream was made with.
+    first: u32,
     bytes: u32,
     extra: usize,
     /// What was read since `since`.
@@ -44,7 +48,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(bytes: u32, now: Instant) -> Self {
-        Self { bytes, extra: 0, read: 0, since: now }
+        Self { first: bytes, bytes, extra: 0, read: 0, since: now }
     }
 
     /// The user has read so much; the answer is a new window.
@@ -64,6 +68,29 @@ impl Window {
         self.extra += window;
         self.bytes = grown;
         Some(grown)
+    }
+
+    /// When to ask whether it is [unused](Self::unused).
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.extra > 0).then(|| self.since + UNUSED)
+    }
+
+    /// The window that the stream was made with, when a larger one has not been used up for some time. `fits`: whether
+    /// what is held leaves room; a reader that stands still keeps it.
+    pub(super) fn unused(
+        &mut self,
+        extra: &Extra,
+        now: Instant,
+        fits: impl FnOnce(u32) -> bool,
+    ) -> Option<u32> {
+        self.deadline().filter(|deadline| *deadline <= now)?;
+        (self.read, self.since) = (0, now);
+        if !fits(self.first) {
+            return None;
+        }
+        self.give_back(extra);
+        self.bytes = self.first;
+        Some(self.first)
     }
 
     /// The stream is closed.
@@ -90,6 +117,25 @@ mod tests {
         assert_eq!(window.read(64 << 20, &extra, at(3200)), None, "large enough");
         window.give_back(&extra);
         assert_eq!(extra.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn shrinks_when_it_is_not_used() {
+        let extra = Extra::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut window = Window::new(4 << 20, start);
+        assert_eq!(window.deadline(), None, "it has not grown");
+        assert_eq!(window.read(4 << 20, &extra, || at(50)), Some(8 << 20));
+        assert_eq!(window.deadline(), Some(at(30_050)));
+        assert_eq!(window.unused(&extra, at(30_049), |_| true), None);
+        // A slow reader is one that does not use it.
+        assert_eq!(window.read(7 << 20, &extra, || at(20_000)), None);
+        assert_eq!(window.unused(&extra, at(30_050), |_| false), None, "it is full");
+        assert_eq!(window.unused(&extra, at(60_049), |_| true), None, "asked again later");
+        assert_eq!(window.unused(&extra, at(60_050), |held| held == 4 << 20), Some(4 << 20));
+        assert_eq!((window.deadline(), extra.0.load(Ordering::Relaxed)), (None, 0));
+        assert_eq!(window.read(4 << 20, &extra, || at(60_100)), Some(8 << 20), "and grows again");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod recv_buffer;
 mod send_buffer;
 mod sent;
 mod timers;
+mod train;
 mod transmit;
 mod types;
 
@@ -46,7 +47,7 @@ const MAX_DESTROYS: u32 = 8;
 ///
 /// What a remote can make a stream hold is bounded: an honest one one receive window of bytes in order and two in packets
 /// that wait for a gap to close, any other four windows; at most 16,384 packets that wait; and [`MAX_QUEUED_MESSAGES`]
-/// messages.
+/// messages. That is what buffers hold, too, if [`shared_buffer`](Self::shared_buffer) says who shares one.
 #[derive(Debug)]
 pub struct StreamState {
     local_id: u32,
@@ -258,6 +259,11 @@ impl StreamState {
     pub fn set_receive_window(&mut self, bytes: u32) {
         self.config.receive_window = bytes;
         self.recv.set_window(bytes);
+    }
+
+    /// Whether what is held now would have fitted into a window of so many bytes.
+    pub fn fits_receive_window(&self, bytes: u32) -> bool {
+        self.recv.fits(bytes)
     }
 
     /// How many bytes may be written at the moment; more is taken, too, but ask first to keep the queue bounded. Zero

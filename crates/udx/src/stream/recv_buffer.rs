@@ -14,7 +14,7 @@ const MAX_FRESH: usize = 1024;
 /// Room for so many chunks is kept when all is read: an idle stream should be small.
 const IDLE_CAPACITY: usize = 256;
 /// Payloads smaller than this are copied together: a slice of one byte must not keep a whole datagram alive.
-const SMALL: usize = 256;
+pub(crate) const SMALL: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct RecvBuffer {
@@ -72,8 +72,31 @@ impl RecvBuffer {
         self.window = usize::try_from(window).unwrap_or(usize::MAX);
     }
 
+    /// Whether so few bytes are held that a window of `bytes` has room for them.
+    pub(crate) fn fits(&self, bytes: u32) -> bool {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.ready_bytes <= bytes && self.early_bytes <= bytes.saturating_mul(2)
+    }
+
     pub(crate) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Whether [`insert`](Self::insert) will take packet `seq` and keep a slice of its datagram, after all packets from
+    /// `first` on; `bytes` is what they hold with this one.
+    pub(crate) fn keeps(&self, first: u64, seq: u64, bytes: usize) -> bool {
+        let ahead = seq.saturating_sub(self.next);
+        let known = seq < self.next || self.end.is_some_and(|end| seq > end) || self.early.contains_key(&seq);
+        let twice = self.window.saturating_mul(2);
+        let has_room = if first == self.next {
+            self.ready_bytes.saturating_add(bytes) <= twice.max(1 << 16)
+        } else {
+            let waiting = u64::try_from(self.early.len()).unwrap_or(u64::MAX);
+            self.early_bytes.saturating_add(bytes) <= twice
+                && waiting.saturating_add(seq - first) < MAX_EARLY_PACKETS as u64
+                && ahead <= MAX_EARLY_PACKETS as u64 * 4
+        };
+        !known && has_room
     }
 
     /// Takes packet `seq`, which is not before [`next`](Self::next).
