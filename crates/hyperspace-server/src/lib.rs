@@ -33,6 +33,7 @@ mod listener;
 mod locks;
 mod mailbox;
 mod network;
+mod peer_table;
 mod peers;
 mod rpc;
 mod server;

@@ -5,12 +5,8 @@
 //! [`PeerHub::handshaken`] those of the swarm, which are encrypted already.
 
 use std::{
-    collections::HashMap,
     fmt, io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{backoff::Backoff, server::accept_failed, waits::Discovery};
+use crate::{backoff::Backoff, peer_table::PeerTable, server::accept_failed, waits::Discovery};
 
 /// Connections that others may have opened to us at the same time.
 const MAX_INCOMING: usize = 1024;
@@ -53,8 +49,7 @@ pub trait PeerSource: fmt::Debug + Send + 'static {
 pub struct PeerHub {
     store: Corestore,
     key_pair: KeyPair,
-    peers: Mutex<HashMap<u64, Arc<PeerInfo>>>,
-    next: AtomicU64,
+    peers: Mutex<PeerTable>,
     watch: PeerWatch,
     /// Sources that have not had their first round.
     searching: watch::Sender<usize>,
@@ -68,8 +63,8 @@ pub struct Searching {
 
 impl PeerHub {
     pub(crate) fn new(store: Corestore, key_pair: KeyPair, watch: PeerWatch) -> Arc<Self> {
-        let (peers, next, searching) = (Mutex::default(), AtomicU64::new(0), watch::Sender::new(0));
-        Arc::new(Self { store, key_pair, peers, next, watch, searching })
+        let (peers, searching) = (Mutex::default(), watch::Sender::new(0));
+        Arc::new(Self { store, key_pair, peers, watch, searching })
     }
 
     /// The daemon's identity.
@@ -79,7 +74,7 @@ impl PeerHub {
 
     /// The peers that are connected.
     pub fn peers(&self) -> Vec<Arc<PeerInfo>> {
-        self.lock().values().cloned().collect()
+        self.lock().peers()
     }
 
     /// A source begins to look for peers: until the guard is dropped, nobody is told that no peer has something.
@@ -90,6 +85,9 @@ impl PeerHub {
 
     /// Replicates the store over a stream: a Noise XX connection, with the side that dialled as the initiator.
     /// Returns once it is known who is on the other side.
+    ///
+    /// When both sides dial each other, the connection stays that the side with the greater public key has dialled. Who
+    /// dialled the other one is given the one that stays: as long as that lasts, there is nothing to dial for.
     pub async fn connected<IO>(
         self: &Arc<Self>,
         io: IO,
@@ -115,11 +113,20 @@ impl PeerHub {
             replication.close();
             return Err(failed("it is this daemon itself"));
         }
-        self.enter(
-            &replication,
-            PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() },
-        );
-        Ok(replication)
+        let peer =
+            Arc::new(PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() });
+        let (own_key, added) = (self.public_key(), replication.clone());
+        let added = self.lock().add_dialled(&own_key, peer.clone(), added, is_initiator);
+        match added {
+            Ok(id) => {
+                self.entered(id, &replication, peer);
+                Ok(replication)
+            }
+            Err(stays) => {
+                replication.close();
+                if is_initiator { Ok(stays) } else { Err(failed("it is connected already")) }
+            }
+        }
     }
 
     /// Replicates the store over a stream whose Noise handshake was run already.
@@ -137,23 +144,20 @@ impl PeerHub {
         let remote_public_key = handshake.remote_public_key;
         let options = ReplicateOptions::handshaken(is_initiator, handshake).remote(kind, address);
         let replication = self.store.replicate(io, options)?;
-        self.enter(
-            &replication,
-            PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() },
-        );
+        let peer =
+            Arc::new(PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() });
+        let id = self.lock().add(peer.clone(), replication.clone());
+        self.entered(id, &replication, peer);
         Ok(replication)
     }
 
-    fn enter(self: &Arc<Self>, replication: &Replication, peer: PeerInfo) {
-        let peer = Arc::new(peer);
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+    fn entered(self: &Arc<Self>, id: u64, replication: &Replication, peer: Arc<PeerInfo>) {
         info!(address = peer.remote_address, "a peer connected");
-        self.lock().insert(id, peer.clone());
         (self.watch)(&peer, true);
         let (hub, replication) = (self.clone(), replication.clone());
         tokio::spawn(async move {
             let ended = replication.closed().await;
-            hub.lock().remove(&id);
+            hub.lock().remove(id);
             (hub.watch)(&peer, false);
             match ended {
                 Ok(()) => info!(address = peer.remote_address, "a peer is gone"),
@@ -162,7 +166,7 @@ impl PeerHub {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<PeerInfo>>> {
+    fn lock(&self) -> MutexGuard<'_, PeerTable> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -301,4 +305,94 @@ async fn start(
     };
     set(stream.set_nodelay(true))?;
     hub.connected(stream, is_initiator, "tcp", address).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub() -> Arc<PeerHub> {
+        PeerHub::new(Corestore::memory(), KeyPair::generate(), Arc::new(|_, _| {}))
+    }
+
+    /// Two sides, the one with the greater key first.
+    fn hubs() -> (Arc<PeerHub>, Arc<PeerHub>) {
+        let (one, two) = (hub(), hub());
+        if one.public_key() > two.public_key() { (one, two) } else { (two, one) }
+    }
+
+    type Outcome = Result<Replication, ReplicateError>;
+
+    /// A connection from one side to the other: what becomes of it there and here.
+    async fn dial(from: &Arc<PeerHub>, to: &Arc<PeerHub>) -> (Outcome, Outcome) {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        tokio::join!(from.connected(near, true, "tcp", "far"), to.connected(far, false, "tcp", "near"))
+    }
+
+    /// Until one connection is left: both sides hear of the end of the others by and by.
+    async fn one_left(hub: &PeerHub) -> Arc<PeerInfo> {
+        loop {
+            let peers = hub.peers();
+            match &peers[..] {
+                [peer] => return peer.clone(),
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_one_that_the_greater_key_dialled_stays_whichever_comes_first() {
+        for greater_first in [true, false] {
+            let (greater, lesser) = hubs();
+            let (stays, goes) = if greater_first {
+                let stays = dial(&greater, &lesser).await;
+                (stays, dial(&lesser, &greater).await)
+            } else {
+                let goes = dial(&lesser, &greater).await;
+                (dial(&greater, &lesser).await, goes)
+            };
+            let (stays, _) = (stays.0.unwrap(), stays.1.unwrap());
+            assert_eq!(one_left(&greater).await.remote_address, "far");
+            assert_eq!(one_left(&lesser).await.remote_address, "near");
+            assert!(!stays.is_closed());
+            if greater_first {
+                // Who dialled in vain has the other one to wait for; who was dialled has turned it away.
+                let given = goes.0.unwrap();
+                assert!(!given.is_closed());
+                stays.close();
+                let _ = given.closed().await;
+                assert!(goes.1.is_err());
+            } else {
+                let _ = goes.0.unwrap().closed().await;
+                let again = dial(&lesser, &greater).await;
+                assert!(!again.0.unwrap().is_closed(), "there is one to wait for");
+                assert!(again.1.is_err());
+                assert!(!stays.is_closed());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn two_addresses_of_one_daemon_need_one_connection() {
+        let (one, two) = (hub(), hub());
+        let first = dial(&one, &two).await;
+        let second = dial(&one, &two).await;
+        assert_eq!(one_left(&one).await.remote_address, "far");
+        assert_eq!(one_left(&two).await.remote_address, "near");
+        first.0.unwrap().close();
+        let _ = second.0.unwrap().closed().await;
+    }
+
+    #[tokio::test]
+    async fn one_that_comes_after_the_end_of_the_other_is_taken() {
+        let (greater, lesser) = hubs();
+        let first = dial(&greater, &lesser).await;
+        let (here, there) = (first.0.unwrap(), first.1.unwrap());
+        here.close();
+        let _ = tokio::join!(here.closed(), there.closed());
+        let second = dial(&lesser, &greater).await;
+        let (second, _) = (second.0.unwrap(), second.1.unwrap());
+        assert_eq!(one_left(&lesser).await.remote_address, "far");
+        assert!(!second.is_closed());
+    }
 }

@@ -13,7 +13,7 @@ use hyperspace_server::{Server, ServerOptions};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 struct Daemon {
@@ -170,10 +170,66 @@ async fn a_lost_peer_is_dialled_again() {
     assert_eq!(mine.wait_for_block(1).await.unwrap(), "after");
 }
 
+/// An address that leads to another one, which need not be known yet.
+struct Door {
+    listener: TcpListener,
+}
+
+impl Door {
+    async fn new() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    fn address(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
+    fn leads_to(self, address: String) {
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = self.listener.accept().await {
+                let address = address.clone();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(address).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn daemons_that_dial_each_other_keep_one_connection() {
+    let door = Door::new().await;
+    let door_address = door.address();
+    let one = Daemon::start(Some("127.0.0.1:0"), std::slice::from_ref(&door_address)).await;
+    let two = Daemon::start(Some("127.0.0.1:0"), &[one.address()]).await;
+    door.leads_to(two.address());
+
+    // The one that the side with the greater key dialled, seen from both sides.
+    let dials = |daemon: &Daemon, address: &str| match &daemon.server.peers()[..] {
+        [peer] => Some(peer.remote_address == address),
+        _ => None,
+    };
+    let greater = one.server.public_key() > two.server.public_key();
+    let settled = async {
+        while dials(&one, &door_address) != Some(greater) || dials(&two, &one.address()) != Some(!greater) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), settled).await.expect("one connection is left");
+
+    for (writes, reads) in [(&one, &two), (&two, &one)] {
+        let writer = writes.client().await.corestore().create().await.unwrap();
+        writer.append("hello").await.unwrap();
+        let reader = reads.client().await.corestore().get(&writer.key()).await.unwrap();
+        assert_eq!(reader.wait_for_block(0).await.unwrap(), "hello");
+    }
+}
+
 #[tokio::test]
 async fn nobody_has_it_is_said_once_the_dialling_has_failed() {
     // Nobody listens there: the address was given back.
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let alone = Daemon::start(None, &[gone.to_string()]).await;
     let reader = alone.client().await.corestore().get(&[9; 32].into()).await.unwrap();
     assert!(
