@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, Stream, stream};
-use hypercore::PeerInfo;
 use hyperspace_common::{
     Endpoint, Method,
-    messages::{HyperspaceStatusResponse, OpenNetworkResponse, StatsResponse},
+    messages::{HyperspaceStatusResponse, StatsResponse},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -15,11 +14,11 @@ use tokio::{
 };
 
 use crate::{
-    RemoteCorestore,
+    RemoteCorestore, RemoteHypercore, RemoteNetworker,
     connection::{Again, Connection, Halves},
     error::ClientError,
     options::{ConnectOptions, ConnectionEvent},
-    sessions::{Sessions, peer_info},
+    sessions::Sessions,
 };
 
 /// A connection to a daemon. Clones share it.
@@ -53,15 +52,6 @@ pub struct Stats {
     pub peers: u64,
     /// How long it has been running.
     pub uptime: Duration,
-}
-
-/// A daemon's place in the network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkInfo {
-    /// Its Noise public key.
-    pub public_key: [u8; 32],
-    /// The peers that it is connected to.
-    pub peers: Vec<PeerInfo>,
 }
 
 impl HyperspaceClient {
@@ -123,13 +113,19 @@ impl HyperspaceClient {
         self.connection.call_void(Method::HyperspaceStop, &()).await
     }
 
-    /// The daemon's identity and peers.
-    pub async fn network(&self) -> Result<NetworkInfo, ClientError> {
-        let network: OpenNetworkResponse = self.connection.ask(Method::NetworkOpen, &()).await?;
-        let public_key = network.public_key[..]
-            .try_into()
-            .map_err(|_| ClientError::Protocol("a public key that has not 32 bytes".into()))?;
-        Ok(NetworkInfo { public_key, peers: network.peers.iter().map(peer_info).collect() })
+    /// The daemon's place in the network.
+    pub fn network(&self) -> RemoteNetworker {
+        RemoteNetworker::new(self.connection.clone(), self.sessions.clone())
+    }
+
+    /// Has the daemon replicate a core with whoever has it: announces it and looks up others, as long as this client
+    /// is there, then asks them for the newest length. That nobody knows of a newer one is no error.
+    pub async fn replicate(&self, core: &RemoteHypercore) -> Result<(), ClientError> {
+        self.network().join(core).await?;
+        match core.update().await {
+            Ok(_) | Err(ClientError::Rpc(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The daemon's cores.

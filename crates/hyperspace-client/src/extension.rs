@@ -1,4 +1,4 @@
-//! Extensions: messages of one's own between those who have a core open.
+//! Extensions: messages of one's own between those who have a core open, or between all who are connected.
 
 use std::{
     collections::HashMap,
@@ -16,15 +16,17 @@ use hyperspace_common::{
 };
 use tokio::sync::mpsc;
 
-use crate::{ClientError, RemoteHypercore, connection::Connection, sessions::RemoteState};
+use crate::{ClientError, RemoteHypercore, RemoteNetworker, connection::Connection, sessions::Sessions};
 
 /// Messages that wait for a slow reader; further ones are lost.
 const MESSAGES_KEPT: usize = 1024;
+/// The session of extensions that are the network's; those of cores begin with 1.
+pub(crate) const NETWORK: u64 = 0;
 
-/// An extension of a core: a stream of what peers send under its name, and a way to send to them. Messages may get
-/// lost, and nobody says so.
+/// An extension of a core, or of whole connections: a stream of what peers send under its name, and a way to send to
+/// them. Messages may get lost, and nobody says so.
 pub struct RemoteExtension {
-    core: RemoteHypercore,
+    owner: Owner,
     resource: u64,
     name: String,
     messages: mpsc::Receiver<PeerMessage>,
@@ -52,22 +54,45 @@ struct Entry {
     sender: mpsc::Sender<PeerMessage>,
 }
 
+/// Whose extension it is.
+enum Owner {
+    Core(RemoteHypercore),
+    Network(RemoteNetworker),
+}
+
+/// The methods of an owner's extensions.
+struct Methods {
+    register: Method,
+    unregister: Method,
+    send: Method,
+}
+
 impl RemoteHypercore {
     /// Takes part in an extension: messages between all who have the core open and know the name.
     pub async fn register_extension(&self, name: impl Into<String>) -> Result<RemoteExtension, ClientError> {
-        let (name, resource) = (name.into(), self.sessions().fresh());
-        let (sender, messages) = mpsc::channel(MESSAGES_KEPT);
-        let entry = Entry { session: self.state().id, name: name.clone(), sender };
-        let request = entry.request(resource);
-        self.sessions().extensions.lock().insert(resource, entry);
-        // From here on, dropping it ends it.
-        let extension = RemoteExtension { core: self.clone(), resource, name, messages };
-        self.connection().call_void(Method::HypercoreRegisterExtension, &request).await?;
-        Ok(extension)
+        RemoteExtension::register(Owner::Core(self.clone()), name.into()).await
     }
 }
 
 impl RemoteExtension {
+    /// One of whole connections.
+    pub(crate) async fn of_network(network: RemoteNetworker, name: String) -> Result<Self, ClientError> {
+        Self::register(Owner::Network(network), name).await
+    }
+
+    async fn register(owner: Owner, name: String) -> Result<Self, ClientError> {
+        let resource = owner.sessions().fresh();
+        let (sender, messages) = mpsc::channel(MESSAGES_KEPT);
+        let entry = Entry { session: owner.session(), name: name.clone(), sender };
+        let request = entry.request(resource);
+        owner.sessions().extensions.lock().insert(resource, entry);
+        // From here on, dropping it ends it.
+        let extension = Self { owner, resource, name, messages };
+        let owner = &extension.owner;
+        owner.connection().call_void(Methods::of(owner.session()).register, &request).await?;
+        Ok(extension)
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -82,15 +107,15 @@ impl RemoteExtension {
         self.send_to(Some(Bytes::copy_from_slice(remote_public_key)), data.into()).await
     }
 
-    /// Sends a message to all peers that have the core open.
+    /// Sends a message to all peers that have the core open; of the network's, to all peers.
     pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<(), ClientError> {
         self.send_to(None, data.into()).await
     }
 
     async fn send_to(&self, remote_public_key: Option<Bytes>, data: Bytes) -> Result<(), ClientError> {
-        let (id, resource_id) = (self.core.state().id, self.resource);
+        let (id, resource_id) = (self.owner.session(), self.resource);
         let message = ExtensionMessage { id, resource_id, remote_public_key, data };
-        self.core.connection().call_void(Method::HypercoreSendExtension, &message).await
+        self.owner.connection().call_void(Methods::of(id).send, &message).await
     }
 }
 
@@ -104,9 +129,50 @@ impl Stream for RemoteExtension {
 
 impl Drop for RemoteExtension {
     fn drop(&mut self) {
-        self.core.sessions().extensions.lock().remove(&self.resource);
-        let request = UnregisterExtensionRequest { id: self.core.state().id, resource_id: self.resource };
-        self.core.connection().notify(Method::HypercoreUnregisterExtension, &request);
+        self.owner.sessions().extensions.lock().remove(&self.resource);
+        let id = self.owner.session();
+        let request = UnregisterExtensionRequest { id, resource_id: self.resource };
+        self.owner.connection().notify(Methods::of(id).unregister, &request);
+    }
+}
+
+impl Owner {
+    fn session(&self) -> u64 {
+        match self {
+            Self::Core(core) => core.state().id,
+            Self::Network(_) => NETWORK,
+        }
+    }
+
+    fn connection(&self) -> &Connection {
+        match self {
+            Self::Core(core) => core.connection(),
+            Self::Network(network) => network.connection(),
+        }
+    }
+
+    fn sessions(&self) -> &Sessions {
+        match self {
+            Self::Core(core) => core.sessions(),
+            Self::Network(network) => network.sessions(),
+        }
+    }
+}
+
+impl Methods {
+    fn of(session: u64) -> Self {
+        match session {
+            NETWORK => Self {
+                register: Method::NetworkRegisterExtension,
+                unregister: Method::NetworkUnregisterExtension,
+                send: Method::NetworkSendExtension,
+            },
+            _ => Self {
+                register: Method::HypercoreRegisterExtension,
+                unregister: Method::HypercoreUnregisterExtension,
+                send: Method::HypercoreSendExtension,
+            },
+        }
     }
 }
 
@@ -130,28 +196,24 @@ impl Registered {
         }
     }
 
-    /// Registers again what belongs to a session that was opened again.
-    pub(crate) async fn restore(
-        &self,
-        core: &RemoteState,
-        connection: &Connection,
-    ) -> Result<(), ClientError> {
+    /// Registers again what belongs to a session that was opened again, or to the [network](NETWORK).
+    pub(crate) async fn restore(&self, session: u64, connection: &Connection) -> Result<(), ClientError> {
         let own: Vec<(u64, Entry)> = {
             let registered = self.lock();
-            let own = registered.iter().filter(|(_, entry)| entry.session == core.id);
+            let own = registered.iter().filter(|(_, entry)| entry.session == session);
             own.map(|(resource, entry)| (*resource, entry.clone())).collect()
         };
+        let methods = Methods::of(session);
         for (resource, entry) in own {
-            let request = entry.request(resource);
-            match connection.call_void(Method::HypercoreRegisterExtension, &request).await {
+            match connection.call_void(methods.register, &entry.request(resource)).await {
                 // The daemon may have other bounds now.
                 Ok(()) | Err(ClientError::Rpc(_)) => {}
                 Err(error) => return Err(error),
             }
             if !self.lock().contains_key(&resource) {
                 // Dropped meanwhile.
-                let request = UnregisterExtensionRequest { id: core.id, resource_id: resource };
-                connection.notify(Method::HypercoreUnregisterExtension, &request);
+                let request = UnregisterExtensionRequest { id: session, resource_id: resource };
+                connection.notify(methods.unregister, &request);
             }
         }
         Ok(())
@@ -174,9 +236,10 @@ impl Entry {
 
 impl fmt::Debug for RemoteExtension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteExtension")
-            .field("core", &self.core.key())
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        let mut shown = f.debug_struct("RemoteExtension");
+        if let Owner::Core(core) = &self.owner {
+            shown.field("core", &core.key());
+        }
+        shown.field("name", &self.name).finish_non_exhaustive()
     }
 }

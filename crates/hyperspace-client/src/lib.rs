@@ -22,18 +22,30 @@ mod corestore;
 mod error;
 mod extension;
 mod lock;
+mod network_peers;
+mod networker;
 mod options;
 mod remote_hypercore;
 mod restore;
 mod sessions;
+mod streams;
 mod values;
+mod wishes;
 
 pub use abilities::CoreState;
-pub use client::{HyperspaceClient, NetworkInfo, Stats, Status};
+pub use client::{HyperspaceClient, Stats, Status};
 pub use corestore::{RemoteCorestore, StoredCore};
 pub use error::ClientError;
 pub use extension::{PeerMessage, RemoteExtension};
 pub use lock::RemoteLock;
+pub use network_peers::NetworkEvent;
+pub use networker::{ConfigureOptions, NetworkInfo, RemoteNetworker, TopicStatus};
 pub use options::{ConnectOptions, ConnectionEvent, Reconnect};
 pub use remote_hypercore::{Appended, RemoteHypercore, SeekOptions};
+pub use streams::RemoteWriteSink;
 pub use values::{Binary, Encoding, Json, Utf8, ValueError, Values};
+
+/// The examples of the client's chapter.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/client.md")]
+mod chapter {}

@@ -5,6 +5,7 @@ mod cli {
     pub(crate) mod daemon;
     pub(crate) mod download;
     pub(crate) mod info;
+    pub(crate) mod network;
     pub(crate) mod options;
     pub(crate) mod output;
     pub(crate) mod pages;
@@ -20,7 +21,7 @@ use clap::Parser;
 use cli::{
     blocks::Cut,
     download::Range,
-    options::{Command, CoreChoice, Options},
+    options::{Command, CoreChoice, NetworkCommand, Options},
     output::line,
     read::Reading,
 };
@@ -96,12 +97,17 @@ async fn with_daemon(client: &HyperspaceClient, options: Options) -> Result<()> 
             let core = open(client, choice).await?;
             cli::download::download(&core, Range { from, to }, format).await
         }
+        Command::Seed => cli::network::seed(client, &open(client, choice).await?, format).await,
+        Command::Unseed => cli::network::unseed(client, choice, format).await,
+        Command::Network { command: NetworkCommand::Status } => {
+            cli::network::status(client, choice, format).await
+        }
         Command::Ls => cli::daemon::ls(client, format).await,
-        Command::Peers if choice.name.is_some() || choice.key.is_some() => {
+        Command::Peers if choice.is_some() => {
             let core = open(client, choice).await?;
             cli::daemon::peers(core.peers().iter().map(|peer| &**peer), format)
         }
-        Command::Peers => cli::daemon::peers(&client.network().await?.peers, format),
+        Command::Peers => cli::daemon::peers(&client.network().peers().await?, format),
         Command::Status => cli::daemon::status(client, format).await,
         Command::Stop => {
             client.stop().await?;

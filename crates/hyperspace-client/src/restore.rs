@@ -9,15 +9,30 @@ use hyperspace_common::{Method, messages::*};
 use crate::{
     connection::Connection,
     error::ClientError,
+    extension::NETWORK,
+    networker::NetworkInfo,
     sessions::{Kind, Opened, RemoteState, Sessions},
 };
 
 /// Sessions that are opened at the same time.
 const AT_ONCE: usize = 256;
 
+/// Opens all sessions again, then says what this client wants of the network.
+pub(crate) async fn everything(sessions: &Sessions, connection: Connection) -> Result<(), ClientError> {
+    // First the sessions: to open a core may have the daemon look for it, and a wish is to have the last word.
+    all_sessions(sessions, &connection).await?;
+    sessions.wishes.restore(&connection).await?;
+    sessions.extensions.restore(NETWORK, &connection).await?;
+    if sessions.network.are_wanted() {
+        let asking = sessions.network.ask();
+        let answer: OpenNetworkResponse = connection.call(Method::NetworkOpen, &()).await?;
+        asking.answered_anew(NetworkInfo::read(&answer)?.peers);
+    }
+    Ok(())
+}
+
 /// Opens all sessions again, each with its watches and extensions.
-pub(crate) async fn sessions(sessions: &Sessions, connection: Connection) -> Result<(), ClientError> {
-    let connection = &connection;
+async fn all_sessions(sessions: &Sessions, connection: &Connection) -> Result<(), ClientError> {
     let mut restored = stream::iter(sessions.all())
         .map(|core| async move { session(sessions, connection, &core).await })
         .buffer_unordered(AT_ONCE);
@@ -68,7 +83,7 @@ async fn session(
         connection.notify(Method::HypercoreWatchDownloads, &watch);
         connection.notify(Method::HypercoreWatchUploads, &watch);
     }
-    sessions.extensions.restore(core, connection).await
+    sessions.extensions.restore(core.id, connection).await
 }
 
 /// Opens a core by the service of our own, or with the Node daemon by its only way.

@@ -20,8 +20,10 @@ use crate::{
     error::ClientError,
     extension::Registered,
     lock::Held,
+    network_peers::NetworkPeers,
     options::ConnectionEvent,
     restore,
+    wishes::Wishes,
 };
 
 /// What is called when a get finds nothing.
@@ -43,6 +45,10 @@ pub(crate) struct Sessions {
     feeds: broadcast::Sender<Key>,
     connection_events: broadcast::Sender<ConnectionEvent>,
     pub(crate) extensions: Registered,
+    /// The peers of the daemon.
+    pub(crate) network: NetworkPeers,
+    /// What this client wants of the network.
+    pub(crate) wishes: Wishes,
     waits: Mutex<HashMap<u64, OnWait>>,
     /// Whether the daemon has the services of our own, once it is known.
     daemon: AtomicU8,
@@ -111,6 +117,8 @@ impl Sessions {
             feeds: broadcast::channel(EVENTS_KEPT).0,
             connection_events: broadcast::channel(EVENTS_KEPT).0,
             extensions: Registered::default(),
+            network: NetworkPeers::new(),
+            wishes: Wishes::default(),
             waits: Mutex::default(),
             daemon: AtomicU8::new(UNKNOWN),
         }
@@ -213,7 +221,17 @@ impl EventHandler for Sessions {
                     call(seq);
                 }
             }
-            Method::HypercoreOnExtension => self.extensions.message(read(payload)?),
+            Method::HypercoreOnExtension | Method::NetworkOnExtension => {
+                self.extensions.message(read(payload)?);
+            }
+            Method::NetworkOnPeerAdd => {
+                let PeerEvent { peer, .. } = read(payload)?;
+                self.network.added(peer_info(&peer));
+            }
+            Method::NetworkOnPeerRemove => {
+                let PeerEvent { peer, .. } = read(payload)?;
+                self.network.removed(peer_info(&peer));
+            }
             Method::HypercoreOnPeerOpen => {
                 let PeerEvent { id, peer } = read(payload)?;
                 self.core(id).inspect(|core| core.peer_added(&peer));
@@ -254,6 +272,8 @@ impl EventHandler for Sessions {
             core.close();
         }
         self.extensions.clear();
+        self.network.closed();
+        self.wishes.clear();
         // Nobody may be listening.
         let _ = self.connection_events.send(ConnectionEvent::Ended { reason: error.to_string() });
     }
@@ -261,6 +281,7 @@ impl EventHandler for Sessions {
     fn lost(&self, error: &ClientError) {
         // The next daemon may be another one.
         self.daemon.store(UNKNOWN, Ordering::Relaxed);
+        self.network.lost();
         let mut locks = Vec::new();
         for core in self.all() {
             if core.lost()
@@ -273,7 +294,7 @@ impl EventHandler for Sessions {
     }
 
     fn restore(&self, connection: Connection) -> BoxFuture<'_, Result<(), ClientError>> {
-        restore::sessions(self, connection).boxed()
+        restore::everything(self, connection).boxed()
     }
 
     fn restored(&self) {

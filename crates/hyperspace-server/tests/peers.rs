@@ -137,7 +137,7 @@ async fn peers_are_told_of_and_have_a_lasting_identity() {
     assert_eq!(peers.len(), 1);
     assert_eq!(peers[0].remote_public_key, one.server.public_key());
     assert_eq!((peers[0].kind.as_str(), peers[0].remote_address.as_str()), ("tcp", one.address().as_str()));
-    let network = two.client().await.network().await.unwrap();
+    let network = two.client().await.network().info().await.unwrap();
     assert_eq!((network.public_key, network.peers), (two.server.public_key(), vec![(*peers[0]).clone()]));
 
     let mut events = reader.events();

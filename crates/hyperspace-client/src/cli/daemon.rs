@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{
     download::clock,
+    network::{shown_address, shown_maybe},
     output::{Format, line},
     progress::human,
 };
@@ -71,7 +72,7 @@ pub(crate) fn peers<'a>(peers: impl IntoIterator<Item = &'a PeerInfo>, format: F
 /// Prints what the daemon is and does.
 pub(crate) async fn status(client: &HyperspaceClient, format: Format) -> Result<()> {
     let status = client.status().await?;
-    let network = client.network().await?;
+    let network = client.network().info().await?;
     let stats = match client.stats().await {
         Ok(stats) => Some(stats),
         // The Node daemon has no such figures.
@@ -94,14 +95,8 @@ pub(crate) async fn status(client: &HyperspaceClient, format: Format) -> Result<
     }
     line(format_args!("version       {} (RPC {})", status.version, status.api_version))?;
     line(format_args!("public key    {public_key}"))?;
-    let address = Some(status.remote_address.as_str()).filter(|address| !address.is_empty());
-    line(format_args!("address       {}", address.unwrap_or("unknown")))?;
-    let holepunchable = match status.holepunchable {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "unknown",
-    };
-    line(format_args!("holepunchable {holepunchable}"))?;
+    line(format_args!("address       {}", shown_address(&status.remote_address)))?;
+    line(format_args!("holepunchable {}", shown_maybe(status.holepunchable)))?;
     line(format_args!("peers         {}", network.peers.len()))?;
     if let Some(stats) = stats {
         line(format_args!("clients       {}", stats.clients))?;

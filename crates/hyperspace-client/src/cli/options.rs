@@ -112,8 +112,17 @@ pub(crate) enum Command {
         /// The block after the last [default: the core's end]
         to: Option<u64>,
     },
+    /// Have the daemon announce the core to the network, from now on and whenever it is started again
+    Seed,
+    /// Have the daemon announce the core no more, and forget that it did
+    Unseed,
     /// List the cores that the daemon has stored
     Ls,
+    /// What the daemon does in the network
+    Network {
+        #[command(subcommand)]
+        command: NetworkCommand,
+    },
     /// List the daemon's peers, or those that have the core open
     Peers,
     /// Print what the daemon is and does
@@ -132,6 +141,19 @@ pub(crate) enum Command {
     },
 }
 
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Print the daemon's address and peers, and which cores it announces and looks up
+    Status,
+}
+
+impl CoreChoice {
+    /// Whether there is one.
+    pub(crate) fn is_some(&self) -> bool {
+        self.name.is_some() || self.key.is_some()
+    }
+}
+
 impl Options {
     /// How results are printed.
     pub(crate) fn format(&self) -> Format {
@@ -141,20 +163,21 @@ impl Options {
     /// Refuses what the parser cannot know to be wrong.
     pub(crate) fn check(self) -> Result<Self, clap::Error> {
         let wrong = |kind, what: &str| Err(Self::command().error(kind, what));
-        let CoreChoice { name, key } = &self.core;
-        let chosen = name.is_some() || key.is_some();
+        let chosen = self.core.is_some();
         match &self.command {
             Command::Write { .. }
             | Command::Read { .. }
             | Command::Tail { .. }
             | Command::Info
             | Command::Download { .. }
+            | Command::Seed
+            | Command::Unseed
                 if !chosen =>
             {
                 let what = "say which core is meant: with -n NAME or -k KEY";
                 return wrong(ErrorKind::MissingRequiredArgument, what);
             }
-            Command::Create if key.is_some() => {
+            Command::Create if self.core.key.is_some() => {
                 let what = "a core is made with a name or without, not with a key";
                 return wrong(ErrorKind::ArgumentConflict, what);
             }
@@ -206,5 +229,8 @@ mod tests {
         assert!(parse("x ls").is_ok() && parse("x ls -n log").is_err());
         assert!(parse("x peers").is_ok() && parse("x peers -n log").is_ok());
         assert!(parse("x read -n log --binary --json").is_err());
+        assert!(parse("x seed").is_err() && parse("x seed -n log --json").is_ok());
+        assert!(parse("x unseed").is_err() && parse("x network").is_err());
+        assert!(parse("x network status").is_ok() && parse("x network status -n log").is_ok());
     }
 }

@@ -1,18 +1,14 @@
 //! `read`: blocks, printed.
 
-use std::{
-    io::{self, BufWriter, Write},
-    pin::pin,
-};
+use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
-use bytes::Bytes;
-use futures::{StreamExt, stream};
-use hypercore::DownloadRange;
-use hyperspace_client::{ClientError, RemoteHypercore};
+use futures::StreamExt;
+use hypercore::streams::ReadOptions;
+use hyperspace_client::RemoteHypercore;
 
-/// Gets that may be on their way.
-const IN_FLIGHT: usize = 256;
+/// Blocks that are printed at once when they are here.
+const AT_ONCE: usize = 256;
 
 /// Which blocks, and how they are printed.
 #[derive(Debug, Clone, Copy)]
@@ -45,57 +41,29 @@ async fn newest(core: &RemoteHypercore) {
 }
 
 async fn print(core: &RemoteHypercore, reading: Reading) -> Result<()> {
+    let Reading { from: start, count, live, binary, json } = reading;
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let stop = reading.count.map_or(u64::MAX, |count| reading.from.saturating_add(count));
-    let mut next = reading.from;
-    loop {
-        let length = core.length().min(stop);
-        if next < length {
-            // In the background, in order: blocks of peers come in runs instead of one by one.
-            let ahead = DownloadRange { end: Some(length), linear: true, ..DownloadRange::live(next) };
-            let _ahead = (!core.writable()).then(|| download(core.clone(), ahead));
-            let gets = stream::iter(next..length).map(|index| async move {
-                let block = get(core, index, reading.live).await;
-                block.map(|block| (index, block))
-            });
-            let mut blocks = pin!(gets.buffered(IN_FLIGHT));
-            while let Some(block) = blocks.next().await {
-                let (index, block) = block?;
-                if reading.json {
-                    writeln!(out, "{}", super::output::block(index, &block))?;
-                    continue;
-                }
+    let stop = count.map_or(u64::MAX, |count| start.saturating_add(count));
+    let end = Some(core.length().min(stop));
+    let blocks = core.read_stream_with(ReadOptions { start, end, live, ..ReadOptions::default() });
+    let count = usize::try_from(stop - start).unwrap_or(usize::MAX);
+    let mut blocks = blocks.take(count).ready_chunks(AT_ONCE);
+    let mut index = start;
+    while let Some(chunk) = blocks.next().await {
+        for block in chunk {
+            let block = block?;
+            if json {
+                writeln!(out, "{}", super::output::block(index, &block))?;
+            } else {
                 out.write_all(&block)?;
-                if !reading.binary {
+                if !binary {
                     out.write_all(b"\n")?;
                 }
             }
-            next = length;
+            index += 1;
         }
+        // Nothing more is here at the moment: whoever reads may be waiting.
         out.flush()?;
-        if !reading.live || next >= stop {
-            return Ok(());
-        }
-        core.wait_for_length(next.saturating_add(1)).await?;
     }
-}
-
-/// Downloads until the handle is dropped. What comes of it shows in the gets.
-fn download(core: RemoteHypercore, range: DownloadRange) -> AbortOnDrop {
-    AbortOnDrop(tokio::spawn(async move {
-        let _ = core.download(&range).await;
-    }))
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// A block. A live reader waits for peers that have it; others are told that nobody has it.
-async fn get(core: &RemoteHypercore, index: u64, live: bool) -> Result<Bytes, ClientError> {
-    if live { core.wait_for_block(index).await } else { core.get(index).await }
+    Ok(())
 }
