@@ -1,7 +1,8 @@
 //! The npm peers as processes that a Rust test commands.
 //!
 //! `interop/js` holds the peers of today (Corestore 7.12.5 with hypercore 11.37.1, and hypercore 10), `interop/js-old`
-//! the Node client and daemon of Hyperspace 3. Each is a small script that speaks JSON lines; [`Peer`] spawns one, sends
+//! the Node client and daemon of Hyperspace 3, `interop/js-hyperspace` what is built on that client (hyperdrive 10,
+//! hypertrie 5, hyperbee 1), with the packages' own tests. Each is a small script that speaks JSON lines; [`Peer`] spawns one, sends
 //! commands and awaits answers and events.
 //!
 //! Every test begins with [`Node::find`]: without Node it says so loudly and passes, except in CI (`CI` set), where a

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Peer;
 
-/// A usable Node with the packages of `interop/js` and `interop/js-old` installed.
+/// A usable Node with the packages of `interop/js`, `interop/js-old` and `interop/js-hyperspace` installed.
 #[derive(Debug, Clone)]
 pub struct Node {
     folder: PathBuf,
@@ -78,7 +78,7 @@ fn prepare() -> Result<Option<Node>> {
         Err(err) => return Err(err).context("running `node --version`"),
     }
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    for packages in ["js", "js-old"] {
+    for packages in ["js", "js-old", "js-hyperspace"] {
         install(&folder.join(packages))?;
     }
     Ok(Some(Node { folder }))
