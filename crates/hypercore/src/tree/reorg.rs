@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use super::{NodeSource, ProofError, TreeBatch, TreeHead, path, upgrade};
+use super::verify::replay_from_start;
+use super::{NodeSource, ProofError, TreeBatch, TreeHead, path};
 use crate::flat_tree::Position;
 use crate::proof::{Node, Proof};
 
@@ -30,17 +31,7 @@ impl Reorg {
     /// Starts from a proof with an upgrade of the other fork from length 0. The signature of [`Reorg::head`] is for
     /// the caller to verify before anything else is done.
     pub fn begin(head: &TreeHead, source: &dyn NodeSource, proof: &Proof) -> Result<Self, ProofError> {
-        let mut nodes = Vec::new();
-        let computed = path::climb(proof, None, &BTreeMap::new(), &mut nodes)?.unproven();
-        let Some(upgrade) = &proof.upgrade else {
-            return Err(ProofError::Malformed { reason: "it has no upgrade" });
-        };
-        let empty = TreeHead::empty(head.prologue);
-        let upgraded = upgrade::replay(&empty, proof.fork, upgrade, computed)?;
-        if let Some(computed) = computed.filter(|_| !upgraded.used_computed) {
-            return Err(ProofError::Checksum { index: computed.index });
-        }
-        nodes.extend(upgraded.nodes);
+        let (upgraded, nodes) = replay_from_start(head, proof)?;
 
         let mut batch = TreeBatch::from_head(head);
         batch.head = upgraded.head;

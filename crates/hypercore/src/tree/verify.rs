@@ -112,21 +112,28 @@ fn replay_on(
 /// The tree that an upgrade from length 0 claims, whatever the local log holds: for conflict checks and proofs
 /// that arrive out of context. Of `head` only the prologue counts. The signature is for the caller to verify.
 pub fn verify_fully_remote(head: &TreeHead, proof: &Proof) -> Result<TreeHead, ProofError> {
+    let (upgraded, _) = replay_from_start(head, proof)?;
+    if upgraded.left_over {
+        // The nodes are compared with the local roots: nothing may be among them that nobody signed.
+        return Err(ProofError::Malformed { reason: "its upgrade has nodes to spare" });
+    }
+    Ok(upgraded.head)
+}
+
+/// The tree that an upgrade from length 0 claims, and all nodes that the proof brings.
+pub(super) fn replay_from_start(head: &TreeHead, proof: &Proof) -> Result<(Upgraded, Vec<Node>), ProofError> {
     let mut nodes = Vec::new();
     let computed = path::climb(proof, None, &BTreeMap::new(), &mut nodes)?.unproven();
     let Some(upgrade) = &proof.upgrade else {
         return Err(ProofError::Malformed { reason: "it has no upgrade" });
     };
     let empty = TreeHead::empty(head.prologue);
-    let upgraded = upgrade::replay(&empty, proof.fork, upgrade, computed)?;
+    let mut upgraded = upgrade::replay(&empty, proof.fork, upgrade, computed)?;
     if let Some(computed) = computed.filter(|_| !upgraded.used_computed) {
         return Err(ProofError::Checksum { index: computed.index });
     }
-    if upgraded.left_over {
-        // The nodes are compared with the local roots: nothing may be among them that nobody signed.
-        return Err(ProofError::Malformed { reason: "its upgrade has nodes to spare" });
-    }
-    Ok(upgraded.head)
+    nodes.append(&mut upgraded.nodes);
+    Ok((upgraded, nodes))
 }
 
 /// True when both lists of roots are those of the same blocks. Sizes are left out: a hash commits to the bytes below
