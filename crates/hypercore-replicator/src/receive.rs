@@ -408,14 +408,21 @@ impl Replicator {
 
     /// Takes all requests away from a peer (which is not in the map for the moment).
     pub(crate) fn release_requests(&mut self, id: PeerId, peer: &mut Peer) {
+        self.take_back(id, peer, |_| true);
+        self.all_hungry();
+    }
+
+    /// Takes some of a peer's requests away, and those of its answers that wait.
+    fn take_back(&mut self, id: PeerId, peer: &mut Peer, which: impl Fn(&Pending) -> bool) {
         let Some(download) = peer.download.as_mut() else { return };
         for parked in std::mem::take(&mut download.parked) {
             download.expected.remove(parked.block.index, parked.block.nodes);
             self.blocks.remove(parked.block.index);
             self.requeue_block(parked.block.index);
         }
-        let ids: Vec<u64> = download.in_flight.iter().map(|(request, _)| request).collect();
-        for request in ids {
+        let chosen = download.in_flight.iter().filter(|(_, pending)| which(pending));
+        let requests: Vec<u64> = chosen.map(|(request, _)| request).collect();
+        for request in requests {
             let Some(pending) = download.in_flight.take(request) else { continue };
             if let Some(block) = pending.block {
                 download.expected.remove(block.index, block.nodes);
@@ -424,7 +431,6 @@ impl Replicator {
             }
             self.clear_other_marks(id, &pending);
         }
-        self.all_hungry();
     }
 
     /// After a fork: answers to requests for the old one would fit nothing.
@@ -432,28 +438,7 @@ impl Replicator {
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
             let Some(mut peer) = self.peers.remove(&id) else { continue };
-            if let Some(download) = peer.download.as_mut() {
-                for parked in std::mem::take(&mut download.parked) {
-                    download.expected.remove(parked.block.index, parked.block.nodes);
-                    self.blocks.remove(parked.block.index);
-                    self.requeue_block(parked.block.index);
-                }
-                let old: Vec<u64> = download
-                    .in_flight
-                    .iter()
-                    .filter(|(_, pending)| pending.fork != core.fork() || pending.reorg)
-                    .map(|(request, _)| request)
-                    .collect();
-                for request in old {
-                    let Some(pending) = download.in_flight.take(request) else { continue };
-                    if let Some(block) = pending.block {
-                        download.expected.remove(block.index, block.nodes);
-                        self.blocks.remove(block.index);
-                        self.requeue_block(block.index);
-                    }
-                    self.clear_other_marks(id, &pending);
-                }
-            }
+            self.take_back(id, &mut peer, |pending| pending.fork != core.fork() || pending.reorg);
             self.peers.insert(id, peer);
         }
     }
