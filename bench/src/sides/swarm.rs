@@ -1,47 +1,28 @@
 //! What a swarm costs, in a DHT on 127.0.0.1 whose nodes are a process of their own: `bench/js/swarm.js` is the other
 //! half.
 
-use std::fs;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use bench::enter;
 use bytes::Bytes;
 use corestore::{Corestore, ReplicateOptions};
-use futures::future::join_all;
 use hypercore::demand::DownloadRange;
 use hypercore::{Hypercore, Key};
-use hyperdht::{DhtOptions, HyperDht};
-use hyperswarm::{DhtNode, Hyperswarm, JoinOptions, SwarmOptions};
-use secret_stream::KeyPair;
+use hyperswarm::{DhtNode, Hyperswarm, JoinOptions};
 use serde_json::json;
 
 use super::local::Rate;
 use super::process::Process;
 use super::{LARGE, SMALL, scratch};
 
-const NODES: usize = 10;
-const TOPICS: u32 = 1000;
+const TOPICS: &str = "1000";
 
 pub(super) const FEW: (u64, usize) = (10, SMALL);
 pub(super) const MANY: (u64, usize) = (100_000, SMALL);
 pub(super) const LARGE_ONES: (u64, usize) = (2000, LARGE);
-
-/// The nodes of the DHT.
-pub(super) async fn nodes() -> Result<()> {
-    let first = HyperDht::bootstrapper(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-    let port = first.local_address().port();
-    let mut nodes = vec![first];
-    while nodes.len() < NODES {
-        let options = DhtOptions { ephemeral: Some(false), firewalled: Some(false), ..options(port) };
-        let node = HyperDht::new(options).await?;
-        node.fully_bootstrapped().await?;
-        nodes.push(node);
-    }
-    println!("{}", json!({ "port": port }));
-    std::future::pending().await
-}
 
 /// Serves a log over the swarm: the port of the DHT, blocks, bytes of each.
 pub(super) async fn writer(args: &[String]) -> Result<()> {
@@ -104,37 +85,13 @@ where
 }
 
 /// Seconds until so many topics are announced, and MiB resident after that.
-pub(super) async fn announce() -> Result<(f64, f64)> {
+pub(super) fn announce() -> Result<(f64, f64)> {
     let mut nodes = Process::ours(["swarm-nodes"])?;
-    let swarm = enter(nodes.number("port")?).await?;
-    let start = Instant::now();
-    let mut joined = Vec::new();
-    for at in 0..TOPICS {
-        let mut topic = [b't'; 32];
-        topic[..4].copy_from_slice(&at.to_le_bytes());
-        joined.push(swarm.join(topic, JoinOptions::SERVER)?);
-    }
-    join_all(joined.iter().map(|topic| topic.flushed())).await;
-    let seconds = start.elapsed().as_secs_f64();
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok((seconds, kib / 1024.0))
-}
-
-fn options(port: u16) -> DhtOptions {
-    DhtOptions {
-        bootstrap: Some(vec![format!("127.0.0.1:{port}")]),
-        host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: 0,
-        ..DhtOptions::default()
-    }
-}
-
-async fn enter(port: u16) -> Result<Hyperswarm<DhtNode>> {
-    let swarm = Hyperswarm::new(options(port), KeyPair::generate(), SwarmOptions::default()).await?;
-    swarm.dht().hyperdht().fully_bootstrapped().await?;
-    Ok(swarm)
+    let port = nodes.number("port")?.to_string();
+    let program = std::env::current_exe()?.with_file_name("bench-topics");
+    let said = Process::start(Command::new(program).args([&port, TOPICS]))?.next()?;
+    let figure = |name: &str| said[name].as_f64().with_context(|| format!("no {name} in {said}"));
+    Ok((figure("seconds")?, figure("resident")?))
 }
 
 /// The store replicates over every connection.
