@@ -9,13 +9,13 @@ use hyperspace_common::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
     sync::broadcast::error::RecvError,
 };
 
 use crate::{
     RemoteCorestore, RemoteHypercore, RemoteNetworker,
     connection::{Again, Connection, Halves},
+    dial::dial,
     error::ClientError,
     options::{ConnectOptions, ConnectionEvent},
     sessions::Sessions,
@@ -55,10 +55,12 @@ pub struct Stats {
 }
 
 impl HyperspaceClient {
-    /// Connects to a daemon by its socket's name or by `HOST:PORT`; with `None` to the one that the variable
-    /// `HYPERSPACE_SOCKET` names, or to `hyperspace`.
+    /// Connects to a daemon by its socket's name or path, by `tcp://HOST:PORT` (or just `HOST:PORT`) or by
+    /// `ws://HOST:PORT`; with `None` to the socket that the variable `HYPERSPACE_SOCKET` names, or to `hyperspace`. An
+    /// access token is taken from the variable `HYPERSPACE_TOKEN`, if there is one.
     pub async fn connect(host: Option<&str>) -> Result<Self, ClientError> {
-        Self::connect_to(&Endpoint::from_option(host)?).await
+        let options = ConnectOptions::default().token_from_environment()?;
+        Self::connect_with(&Endpoint::from_option(host)?, options).await
     }
 
     /// Connects to a daemon. When the connection is lost, everything ends; see
@@ -69,13 +71,14 @@ impl HyperspaceClient {
 
     /// Connects to a daemon, with options. The first attempt must succeed.
     pub async fn connect_with(endpoint: &Endpoint, options: ConnectOptions) -> Result<Self, ClientError> {
-        let halves = dial(endpoint).await?;
-        let again = options.reconnect.map(|reconnect| {
+        let ConnectOptions { reconnect, token } = options;
+        let halves = dial(endpoint, token.as_ref()).await?;
+        let again = reconnect.map(|reconnect| {
             let endpoint = endpoint.clone();
             Again {
                 connect: Box::new(move || {
-                    let endpoint = endpoint.clone();
-                    async move { dial(&endpoint).await }.boxed()
+                    let (endpoint, token) = (endpoint.clone(), token.clone());
+                    async move { dial(&endpoint, token.as_ref()).await }.boxed()
                 }),
                 first: reconnect.first_pause,
                 longest: reconnect.longest_pause,
@@ -167,24 +170,5 @@ impl HyperspaceClient {
     /// Why the connection ended, if it did.
     pub fn closed(&self) -> Option<ClientError> {
         self.connection.closed()
-    }
-}
-
-async fn dial(endpoint: &Endpoint) -> Result<Halves, ClientError> {
-    let refused = |error: std::io::Error| ClientError::Connect {
-        endpoint: endpoint.to_string(),
-        reason: error.to_string(),
-    };
-    match endpoint {
-        Endpoint::Socket(path) => {
-            let (reader, writer) = UnixStream::connect(path).await.map_err(refused)?.into_split();
-            Ok(Halves { reader: Box::new(reader), writer: Box::new(writer) })
-        }
-        Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(refused)?;
-            stream.set_nodelay(true).map_err(refused)?;
-            let (reader, writer) = stream.into_split();
-            Ok(Halves { reader: Box::new(reader), writer: Box::new(writer) })
-        }
     }
 }

@@ -337,9 +337,8 @@ impl State {
     /// Writes from the caller's thread. What the system does not take at once is left to the driver.
     fn write_now(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
-        // An error is left to the driver, too: it will meet it again.
-        let _ = self.poll_write(&mut context);
-        if !self.outbox.is_empty() {
+        // An error is left to the driver, too: it will meet it again. A stream may also keep what it has taken.
+        if !matches!(self.poll_write(&mut context), Poll::Ready(Ok(()))) {
             self.wake_driver();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use hyperspace_common::{EndpointError, RpcError};
+use hyperspace_common::{AccessTokenError, EndpointError, RpcError};
 use thiserror::Error;
 
 /// Why a daemon cannot be used, or did not do what it was asked.
@@ -21,6 +21,25 @@ pub enum ClientError {
         endpoint: String,
         /// What the system said.
         reason: String,
+    },
+    /// The daemon does not let this client in.
+    #[error(
+        "the daemon on {endpoint} lets nobody in without an access token: {reason}; set HYPERSPACE_TOKEN or \
+         --token-file to one from the daemon's token file"
+    )]
+    Access {
+        /// Where the daemon is.
+        endpoint: String,
+        /// What it said.
+        reason: String,
+    },
+    /// What should be an access token is none.
+    #[error("{place}: {error}")]
+    Token {
+        /// Where it was found.
+        place: String,
+        /// What is wrong with it.
+        error: AccessTokenError,
     },
     /// The connection ended while an answer was due.
     #[error("the connection to the daemon is gone: {0}")]

@@ -19,6 +19,7 @@ mod abilities;
 mod client;
 mod connection;
 mod corestore;
+mod dial;
 mod error;
 mod extension;
 mod lock;
@@ -43,6 +44,7 @@ pub use networker::{ConfigureOptions, NetworkInfo, RemoteNetworker, TopicStatus}
 pub use options::{ConnectOptions, ConnectionEvent, Reconnect};
 pub use remote_hypercore::{Appended, RemoteHypercore, SeekOptions};
 pub use streams::RemoteWriteSink;
+pub use hyperspace_common::{AccessToken, AccessTokenError};
 pub use values::{Binary, Encoding, Json, Utf8, ValueError, Values};
 
 /// The examples of the client's chapter.

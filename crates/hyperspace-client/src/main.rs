@@ -26,7 +26,7 @@ use cli::{
     read::Reading,
 };
 use hyperspace_client::{ClientError, HyperspaceClient, RemoteHypercore};
-use hyperspace_common::text;
+use hyperspace_common::{Endpoint, code, text};
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -50,7 +50,8 @@ async fn run(options: Options) -> Result<()> {
         Command::Completions { shell } => cli::pages::completions(shell),
         Command::Man { folder } => cli::pages::man(folder.as_deref())?,
         _ => {
-            let client = HyperspaceClient::connect(options.host.as_deref()).await?;
+            let endpoint = Endpoint::from_option(options.host.as_deref()).map_err(ClientError::from)?;
+            let client = HyperspaceClient::connect_with(&endpoint, options.connect_options()?).await?;
             with_daemon(&client, options).await?;
             client.close();
         }
@@ -135,6 +136,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn exit_code(error: &anyhow::Error) -> i32 {
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Connect { .. } | ClientError::Endpoint(_)) => 3,
+        Some(ClientError::Access { .. } | ClientError::Token { .. }) => 5,
+        Some(ClientError::Rpc(error)) if error.code.as_deref() == Some(code::ACCESS) => 5,
         Some(ClientError::Rpc(error)) if error.message == text::BLOCK_NOT_AVAILABLE => 4,
         _ => 1,
     }

@@ -1,18 +1,36 @@
 //! How to connect.
 
-use std::time::Duration;
+use std::{env, time::Duration};
+
+use hyperspace_common::{AccessToken, TOKEN_VARIABLE};
+
+use crate::error::ClientError;
 
 /// How to connect to a daemon; see [`HyperspaceClient::connect_with`](crate::HyperspaceClient::connect_with).
 #[derive(Debug, Clone, Default)]
 pub struct ConnectOptions {
     /// What is done when the connection is lost; `None`: everything ends.
     pub reconnect: Option<Reconnect>,
+    /// The access token that is shown over TCP and WebSocket, where the daemon may want one. The connection is not
+    /// encrypted: to another machine, go through a tunnel.
+    pub token: Option<AccessToken>,
 }
 
 impl ConnectOptions {
     /// Connects again when the connection is lost, with pauses of 50 ms to 5 s, for as long as it takes.
     pub fn reconnecting() -> Self {
-        Self { reconnect: Some(Reconnect::default()) }
+        Self { reconnect: Some(Reconnect::default()), token: None }
+    }
+
+    /// Shows the token that the variable `HYPERSPACE_TOKEN` has, if there is one.
+    pub fn token_from_environment(mut self) -> Result<Self, ClientError> {
+        if let Some(token) = env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()) {
+            self.token = Some(token.parse().map_err(|error| ClientError::Token {
+                place: format!("the variable {TOKEN_VARIABLE}"),
+                error,
+            })?);
+        }
+        Ok(self)
     }
 }
 

@@ -52,6 +52,8 @@ pub mod code {
     pub const INVALID: &str = "EINVAL";
     /// What was asked for does not exist.
     pub const NOT_FOUND: &str = "ENOENT";
+    /// The client may not do that: it has shown no access token, or a wrong one.
+    pub const ACCESS: &str = "EACCES";
     /// The server failed, not the request.
     pub const IO: &str = "EIO";
 }

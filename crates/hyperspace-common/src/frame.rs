@@ -145,6 +145,23 @@ impl Decoder {
         Ok(Some(Frame { header, payload: reader.at..end, end }))
     }
 
+    /// How many more bytes can be read without reading past the end of the first frame; 0 when it is whole, or too
+    /// large to be taken. For whoever wants one frame and leaves the rest of a stream to somebody else.
+    pub fn wanted(&self, buffer: &[u8]) -> Result<usize, FrameError> {
+        let mut reader = Varints { buffer, at: 0 };
+        let length = loop {
+            match reader.next()? {
+                None => return Ok(1),
+                Some(0) => {}
+                Some(length) => break length,
+            }
+        };
+        // Of a frame that is too large, the head tells whose it is.
+        let most = self.max_frame.saturating_add(MAX_HEAD);
+        let length = usize::try_from(length).map_or(most, |length| length.min(most));
+        Ok(length.saturating_sub(buffer.len() - reader.at))
+    }
+
     /// How many bytes at the start of `buffer` are whole frames, and how many frames that is (at most `limit`).
     pub fn complete(&self, buffer: &[u8], limit: usize) -> Result<(usize, usize), FrameError> {
         let (mut at, mut frames) = (0, 0);
@@ -264,6 +281,27 @@ mod tests {
         let frame = decoder.next(&whole).unwrap().unwrap();
         assert_eq!(frame.header, header(Kind::Response));
         assert_eq!(&whole[frame.payload], b"payload");
+    }
+
+    #[test]
+    fn one_frame_is_read_and_nothing_after_it() {
+        let decoder = Decoder::new(1000);
+        for size in [0, 1, 100, 300, 1000] {
+            let mut input = vec![0, 0];
+            input.extend_from_slice(&bytes(header(Kind::Request), &vec![7; size]));
+            let (whole, mut at) = (input.len(), 0);
+            input.extend_from_slice(&[9; 10]);
+            while let more @ 1.. = decoder.wanted(&input[..at]).unwrap() {
+                at += more;
+            }
+            assert_eq!(at, whole, "{size}");
+            assert_eq!(decoder.next(&input[..at]).unwrap().unwrap().end, whole);
+        }
+        let mut large = BytesMut::new();
+        header(Kind::Request).write(1 << 40, &mut large);
+        let wanted = decoder.wanted(&large).unwrap();
+        assert!(wanted <= 1000 + MAX_HEAD, "{wanted}");
+        assert!(matches!(decoder.next(&large), Err(FrameError::TooLarge { .. })));
     }
 
     #[test]

@@ -24,12 +24,14 @@
 pub mod frame;
 pub mod messages;
 
+mod access;
 mod endpoint;
 mod error;
 mod method;
 mod outbox;
 mod required;
 
+pub use access::{AccessToken, AccessTokenError, MAX_TOKEN, MIN_TOKEN, TOKEN_VARIABLE};
 pub use endpoint::{DEFAULT_SOCKET_NAME, Endpoint, EndpointError, SOCKET_VARIABLE};
 pub use error::{RpcErrorExt, code, text};
 pub use frame::{DEFAULT_MAX_FRAME, Decoder, Frame, FrameError, Header, Kind};

@@ -1,6 +1,8 @@
 //! The messages of the RPC, a file for each service; made from the files in `proto/` by the test `schema`.
 
 #[rustfmt::skip]
+mod access;
+#[rustfmt::skip]
 mod corestore;
 #[rustfmt::skip]
 mod hypercore;
@@ -13,6 +15,7 @@ mod network;
 #[rustfmt::skip]
 mod store;
 
+pub use access::*;
 pub use corestore::*;
 pub use hypercore::*;
 pub use hyperspace::*;

@@ -21,6 +21,8 @@ pub enum Service {
     Log = 16,
     /// The cores that are stored. Our own.
     Store = 17,
+    /// Being let in. Our own.
+    Access = 18,
 }
 
 macro_rules! methods {
@@ -179,6 +181,10 @@ methods! {
         /// The daemon in figures.
         StoreStats = 4, "Stats";
     }
+    Access {
+        /// Show an access token.
+        AccessPresent = 1, "Present";
+    }
 }
 
 impl fmt::Display for Method {
@@ -196,7 +202,7 @@ mod tests {
         for &method in Method::ALL {
             assert_eq!(Method::from_numbers(method.service() as u64, method.number()), Some(method));
         }
-        assert_eq!(Method::ALL.len(), 41 + 12);
+        assert_eq!(Method::ALL.len(), 41 + 13);
         assert_eq!(Method::from_numbers(3, 28), None);
         assert_eq!(Method::from_numbers(u64::MAX, 1), None);
         assert_eq!(Method::HypercoreOnAppend.to_string(), "Hypercore.OnAppend");

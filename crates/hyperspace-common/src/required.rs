@@ -154,6 +154,7 @@ required! {
     NamesResponse { 2 "more" }
     NamedCore { 1 "name", 2 "discoveryKey" }
     StatsResponse { 1 "openCores", 2 "clients", 3 "peers", 4 "uptimeMs" }
+    PresentRequest { 1 "token" }
 }
 
 #[cfg(test)]
@@ -173,6 +174,7 @@ mod tests {
             include_str!("../proto/network.proto"),
             include_str!("../proto/log.proto"),
             include_str!("../proto/store.proto"),
+            include_str!("../proto/access.proto"),
         ];
         for line in files.iter().flat_map(|file| file.lines()) {
             let words: Vec<&str> = line.split_whitespace().collect();

@@ -30,9 +30,22 @@ pub(crate) struct Options {
     #[arg(short = 'h', long, value_name = "NAME")]
     pub(crate) host: Option<String>,
 
-    /// Let clients connect over TCP, too, on a loopback address
+    /// Let clients connect over TCP, too; on a loopback address, unless there is a --token-file
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) rpc_listen: Option<String>,
+
+    /// Let clients connect over WebSocket, too: pages in a browser, for instance. Needs a --token-file
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) ws_listen: Option<String>,
+
+    /// Let pages of this origin connect over WebSocket, apart from those of this machine; may be given several times
+    #[arg(long, value_name = "SCHEME://HOST[:PORT]", requires = "ws_listen")]
+    pub(crate) ws_origin: Vec<String>,
+
+    /// Whoever connects over TCP or WebSocket has to show a token from this file, one a line. If there is no such
+    /// file, it is made, with a random token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 
     /// Let peers connect here over TCP; each connection is encrypted
     #[arg(long, value_name = "HOST:PORT")]
@@ -57,7 +70,7 @@ pub(crate) struct Options {
     pub(crate) bootstrap: Vec<String>,
 
     /// Be a node of the DHT and nothing else: no store, no socket
-    #[arg(long, conflicts_with_all = ["storage", "host", "rpc_listen", "peer_listen", "connect", "memory_only", "offline", "no_announce", "port"])]
+    #[arg(long, conflicts_with_all = ["storage", "host", "rpc_listen", "ws_listen", "token_file", "peer_listen", "connect", "memory_only", "offline", "no_announce", "port"])]
     pub(crate) dht: bool,
 
     /// Look for peers that have the cores that clients open, but do not let others find this daemon
@@ -129,6 +142,8 @@ mod tests {
             &["x", "--dht", "--offline"],
             &["x", "--offline", "-b", "127.0.0.1:1"],
             &["x", "--offline", "--no-announce"],
+            &["x", "--ws-origin", "https://a.example"],
+            &["x", "--dht", "--token-file", "/a"],
         ] {
             assert!(Options::try_parse_from(wrong).is_err(), "{wrong:?}");
         }

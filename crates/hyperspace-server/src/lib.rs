@@ -24,6 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+mod admission;
 mod answer;
 mod backoff;
 mod connection;
@@ -40,8 +41,12 @@ mod server;
 mod session_table;
 #[cfg(any(test, feature = "simulator"))]
 mod simulator;
+mod token_file;
+mod transport;
 mod waits;
 
+pub use hyperspace_common::{AccessToken, AccessTokenError};
+pub use hyperspace_websocket::{OriginError, Origins};
 pub use limits::Limits;
 pub use listener::ListenError;
 pub use network::NetworkOptions;
@@ -50,4 +55,5 @@ pub use rpc::Gone;
 pub use server::{Server, ServerEvent, ServerOptions, StartError};
 #[cfg(any(test, feature = "simulator"))]
 pub use simulator::{Simulator, SimulatorError};
+pub use token_file::{TokenFileError, tokens_from_file};
 pub use waits::Discovery;

@@ -17,6 +17,10 @@ pub struct Limits {
     pub unsent_high_water: usize,
     /// How long a client may leave what is ready for it unread.
     pub stall: Duration,
+    /// How long a connection has, from its first byte on, to show an access token where one is wanted.
+    pub admission: Duration,
+    /// Connections at the same time that have shown none yet; a further one ends the oldest.
+    pub max_pending: usize,
 }
 
 impl Default for Limits {
@@ -28,6 +32,8 @@ impl Default for Limits {
             max_waiting: 65_536,
             unsent_high_water: 1 << 20,
             stall: Duration::from_secs(60),
+            admission: Duration::from_secs(15),
+            max_pending: 64,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where clients connect: a UNIX socket that is ours alone, and TCP on the loopback interface.
+//! Where clients connect: a UNIX socket that is ours alone, and TCP addresses.
 
 use std::{
     fs, io,
@@ -10,6 +10,7 @@ use std::{
 
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tracing::warn;
 
 /// Why the server cannot listen.
 #[derive(Debug, Error)]
@@ -36,15 +37,22 @@ pub enum ListenError {
         /// What the system said.
         error: io::Error,
     },
-    /// The address is not on this machine's loopback interface.
+    /// The address is not on this machine's loopback interface, and no access token is wanted.
     #[error(
-        "refusing to offer the RPC on {address}: whoever reaches it could read and write every core; \
-         use a loopback address such as 127.0.0.1:PORT, and a tunnel from other machines"
+        "refusing to offer the RPC on {address} without an access token: whoever reaches it could read and write \
+         every core; add --token-file FILE (it is made when there is none), or use a loopback address such as \
+         127.0.0.1:PORT, and a tunnel from other machines"
     )]
     NotLoopback {
         /// The address.
         address: SocketAddr,
     },
+    /// There is no token for clients over WebSocket.
+    #[error(
+        "refusing to offer the RPC over WebSocket without an access token: every page in a browser on this machine \
+         reaches it; add --token-file FILE (it is made when there is none)"
+    )]
+    NoToken,
     /// The address is none.
     #[error("`{address}` is not an address to listen on: {reason}; give HOST:PORT, such as 127.0.0.1:9000")]
     Address {
@@ -171,11 +179,14 @@ fn private_folder(socket: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free name for a temporary folder"))
 }
 
-/// Listens for RPC clients on a TCP address of the loopback interface.
-pub(crate) async fn listen_loopback(address: &str) -> Result<TcpListener, ListenError> {
+/// Listens for RPC clients on a TCP address: of the loopback interface, unless they are asked for a token.
+pub(crate) async fn listen_for_clients(address: &str, guarded: bool) -> Result<TcpListener, ListenError> {
     let addresses = resolve(address).await?;
     if let Some(&address) = addresses.iter().find(|a| !is_loopback(a.ip())) {
-        return Err(ListenError::NotLoopback { address });
+        if !guarded {
+            return Err(ListenError::NotLoopback { address });
+        }
+        warn!(%address, "other machines can connect, and nothing is encrypted on the way; a tunnel is safer");
     }
     listen(address, &addresses).await
 }
@@ -262,11 +273,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_rpc_stays_on_this_machine() {
-        assert!(listen_loopback("127.0.0.1:0").await.is_ok());
-        let error = listen_loopback("0.0.0.0:0").await.unwrap_err();
-        assert!(matches!(error, ListenError::NotLoopback { .. }));
-        assert!(error.to_string().contains("loopback"));
-        assert!(matches!(listen_loopback("nonsense").await, Err(ListenError::Address { .. })));
+    async fn without_a_token_the_rpc_stays_on_this_machine() {
+        assert!(listen_for_clients("127.0.0.1:0", false).await.is_ok());
+        for elsewhere in ["0.0.0.0:0", "[::]:0"] {
+            let error = listen_for_clients(elsewhere, false).await.unwrap_err();
+            assert!(matches!(error, ListenError::NotLoopback { .. }));
+            assert!(error.to_string().contains("loopback") && error.to_string().contains("--token-file"));
+        }
+        assert!(matches!(listen_for_clients("nonsense", true).await, Err(ListenError::Address { .. })));
     }
 }

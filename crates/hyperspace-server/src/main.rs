@@ -13,7 +13,7 @@ use clap::Parser;
 use corestore::Corestore;
 use hyperdht::{DhtOptions, HyperDht};
 use hyperspace_common::Endpoint;
-use hyperspace_server::{NetworkOptions, Server, ServerOptions};
+use hyperspace_server::{NetworkOptions, Origins, Server, ServerOptions, tokens_from_file};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -46,6 +46,8 @@ async fn run(options: cli::Options) -> Result<()> {
     let Endpoint::Socket(socket) = Endpoint::socket(options.host.as_deref())? else {
         anyhow::bail!("the socket's name is none");
     };
+    let tokens = options.token_file.as_deref().map(tokens_from_file).transpose()?.unwrap_or_default();
+    let ws_origins = Origins::new(&options.ws_origin)?;
     let store = open_store(&options)?;
     let network = (!options.offline).then(|| NetworkOptions {
         address: options.address,
@@ -57,6 +59,9 @@ async fn run(options: cli::Options) -> Result<()> {
         store: Some(store),
         socket: Some(socket.clone()),
         rpc_listen: options.rpc_listen,
+        ws_listen: options.ws_listen,
+        ws_origins,
+        tokens,
         peer_listen: options.peer_listen,
         connect: options.connect,
         network,
@@ -66,6 +71,12 @@ async fn run(options: cli::Options) -> Result<()> {
     announce(&format!("Listening on {}", socket.display()));
     if let Some(address) = server.rpc_address() {
         announce(&format!("Listening on {address}"));
+    }
+    if let Some(address) = server.ws_address() {
+        announce(&format!("Listening on ws://{address}"));
+    }
+    if let Some(file) = &options.token_file {
+        announce(&format!("Clients over TCP and WebSocket need a token from {}", file.display()));
     }
     if let Some(address) = server.peer_address() {
         announce(&format!("Listening for peers on {address}"));

@@ -16,11 +16,11 @@ use std::{
 use corestore::{Corestore, LoadWatch, Query};
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
 use hypercore::{DiscoveryKey, Hypercore, PeerInfo};
-use hyperspace_common::{RpcError, messages::StatsResponse};
+use hyperspace_common::{AccessToken, RpcError, messages::StatsResponse};
+use hyperspace_websocket::Origins;
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
     sync::broadcast,
     task::JoinSet,
 };
@@ -28,16 +28,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
+    admission::Tokens,
     answer::core_error,
     connection::{self, Connection},
     extensions::Extensions,
     limits::Limits,
-    listener::{ListenError, SocketListener, listen_anywhere, listen_loopback},
+    listener::{ListenError, SocketListener, listen_anywhere, listen_for_clients},
     locks::Locks,
     mailbox::{Event, Mailbox},
     network::{Network, NetworkOptions},
     peers::{Dial, Listen, PeerHub, PeerSource},
     rpc::{Gone, SessionCore},
+    transport::{Carrier, Door},
     waits::Discovery,
 };
 
@@ -56,8 +58,15 @@ pub struct ServerOptions {
     pub store: Option<Corestore>,
     /// The UNIX socket; `None` for no socket.
     pub socket: Option<PathBuf>,
-    /// A loopback address for RPC over TCP.
+    /// An address for RPC over TCP; a loopback address unless there are tokens.
     pub rpc_listen: Option<String>,
+    /// An address for RPC over WebSocket. There must be a token.
+    pub ws_listen: Option<String>,
+    /// Whose pages may connect over WebSocket.
+    pub ws_origins: Origins,
+    /// Whoever comes over TCP or WebSocket has to show one of these; see [`tokens_from_file`](crate::tokens_from_file).
+    /// The UNIX socket's mode says who may use that.
+    pub tokens: Vec<AccessToken>,
     /// A TCP address for peers to connect to.
     pub peer_listen: Option<String>,
     /// TCP addresses of peers to connect to.
@@ -113,6 +122,7 @@ pub struct Server {
     tasks: JoinSet<()>,
     socket: Option<PathBuf>,
     rpc_address: Option<SocketAddr>,
+    ws_address: Option<SocketAddr>,
     peer_address: Option<SocketAddr>,
 }
 
@@ -167,10 +177,15 @@ impl Server {
             _feeds: feeds,
         });
         // Everything that can fail comes before the first task.
-        let (mut rpc_address, mut peer_address) = (None, None);
+        let (mut rpc_address, mut ws_address, mut peer_address) = (None, None, None);
         let mut sources = options.sources;
         let rpc = match &options.rpc_listen {
-            Some(address) => Some(listen_loopback(address).await?),
+            Some(address) => Some(listen_for_clients(address, !options.tokens.is_empty()).await?),
+            None => None,
+        };
+        let websocket = match &options.ws_listen {
+            Some(_) if options.tokens.is_empty() => return Err(ListenError::NoToken.into()),
+            Some(address) => Some(listen_for_clients(address, true).await?),
             None => None,
         };
         if let Some(address) = &options.peer_listen {
@@ -192,15 +207,20 @@ impl Server {
         if let Some(network) = network {
             tasks.spawn(network.run(peers.clone(), shared.stopping.clone()));
         }
+        let door = Arc::new(Door::new(shared.clone(), Tokens::new(&options.tokens), options.ws_origins));
         if let Some(listener) = rpc {
             rpc_address = listener.local_addr().ok();
-            tasks.spawn(accept_tcp(shared.clone(), listener));
+            tasks.spawn(door.clone().keep(listener, Carrier::Tcp));
+        }
+        if let Some(listener) = websocket {
+            ws_address = listener.local_addr().ok();
+            tasks.spawn(door.keep(listener, Carrier::WebSocket));
         }
         if let Some(listener) = socket {
             tasks.spawn(accept_socket(shared.clone(), listener));
         }
         tasks.spawn(keep_synced(shared.clone()));
-        Ok(Self { shared, tasks, socket: options.socket, rpc_address, peer_address })
+        Ok(Self { shared, tasks, socket: options.socket, rpc_address, ws_address, peer_address })
     }
 
     /// The store.
@@ -236,6 +256,11 @@ impl Server {
     /// The TCP address that clients connect to.
     pub fn rpc_address(&self) -> Option<SocketAddr> {
         self.rpc_address
+    }
+
+    /// The TCP address that clients connect to over WebSocket.
+    pub fn ws_address(&self) -> Option<SocketAddr> {
+        self.ws_address
     }
 
     /// Serves a client on any stream, until either side ends. Returns why.
@@ -318,6 +343,14 @@ impl Shared {
     /// Ends the server.
     pub(crate) fn stop(&self) {
         self.stopping.cancel();
+    }
+
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(crate) fn discovery(&self) -> Arc<dyn Discovery> {
@@ -498,30 +531,16 @@ async fn accept_socket(shared: Arc<Shared>, listener: SocketListener) {
     }
 }
 
-async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener) {
-    loop {
-        tokio::select! {
-            () = shared.stopping.cancelled() => return,
-            client = listener.accept() => match client {
-                Ok((client, _)) => {
-                    let _ = client.set_nodelay(true);
-                    tokio::spawn(serve_client(shared.clone(), client));
-                }
-                Err(error) => accept_failed(&error).await,
-            }
-        }
-    }
-}
-
 /// A failed accept is the system's trouble (too many open files) or the client's (gone already): neither lasts.
 pub(crate) async fn accept_failed(error: &io::Error) {
     warn!(%error, "a connection could not be accepted");
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
-async fn serve_client<IO>(shared: Arc<Shared>, io: IO) -> Gone
+/// Serves a client that may come in, until either side ends.
+pub(crate) async fn serve_client<IO>(shared: Arc<Shared>, io: IO) -> Gone
 where
-    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let id = shared.next_client.fetch_add(1, Ordering::Relaxed);
     let limits = shared.limits.clone();

@@ -1,10 +1,13 @@
 //! The options of the command.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
+use anyhow::Context;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 use hypercore::Key;
+use hyperspace_client::{ClientError, ConnectOptions};
+use hyperspace_common::AccessToken;
 
 use super::output::Format;
 
@@ -16,12 +19,19 @@ use super::output::Format;
     disable_help_flag = true,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers, 4 no peer has the block."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers, 4 no peer has the block, \
+                  5 the daemon wants an access token."
 )]
 pub(crate) struct Options {
-    /// The daemon: its socket's name, or HOST:PORT [default: $HYPERSPACE_SOCKET, else hyperspace]
+    /// The daemon: its socket's name or path, tcp://HOST:PORT or ws://HOST:PORT [default: $HYPERSPACE_SOCKET, else
+    /// hyperspace]
     #[arg(short = 'h', long, value_name = "NAME", global = true)]
     pub(crate) host: Option<String>,
+
+    /// The file with the access token that the daemon wants over TCP and WebSocket; the first token in it is shown
+    /// [default: the token in $HYPERSPACE_TOKEN]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) token_file: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) core: CoreChoice,
@@ -155,6 +165,17 @@ impl CoreChoice {
 }
 
 impl Options {
+    /// How to connect.
+    pub(crate) fn connect_options(&self) -> anyhow::Result<ConnectOptions> {
+        let Some(path) = &self.token_file else {
+            return Ok(ConnectOptions::default().token_from_environment()?);
+        };
+        let place = format!("the token file {}", path.display());
+        let text = fs::read_to_string(path).with_context(|| format!("{place} cannot be read"))?;
+        let tokens = AccessToken::list(&text).map_err(|error| ClientError::Token { place, error })?;
+        Ok(ConnectOptions { token: tokens.into_iter().next(), ..ConnectOptions::default() })
+    }
+
     /// How results are printed.
     pub(crate) fn format(&self) -> Format {
         Format { json: self.json, z32: self.z32 }

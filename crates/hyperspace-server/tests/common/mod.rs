@@ -13,7 +13,7 @@ use hyperspace_common::{
 use hyperspace_server::{Limits, Server, ServerOptions};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::UnixStream,
 };
 
@@ -46,12 +46,16 @@ impl Fixture {
 }
 
 /// A connection that sends and receives frames as a test says.
-pub struct Raw {
-    pub stream: UnixStream,
+pub struct Raw<S = UnixStream> {
+    pub stream: S,
     pub input: BytesMut,
 }
 
-impl Raw {
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    pub fn over(stream: S) -> Self {
+        Self { stream, input: BytesMut::new() }
+    }
+
     pub async fn send(&mut self, method: Method, id: u64, message: &impl Message) {
         let mut outbox = Outbox::new();
         outbox.request(method, id, message);

@@ -1,0 +1,132 @@
+//! The file with the access tokens.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process,
+};
+
+use hyperspace_common::{AccessToken, AccessTokenError};
+use thiserror::Error;
+
+/// Bytes of randomness in a token that is made here.
+const RANDOM: usize = 32;
+/// The largest file.
+const MAX_FILE: u64 = 64 << 10;
+
+/// Why there are no tokens.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TokenFileError {
+    /// The file cannot be read or made.
+    #[error("the token file {} cannot be used: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Everybody may read the file.
+    #[error("the token file {} is open to every user of this machine (mode {mode:03o}); run `chmod 600` on it", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The file's text has no tokens.
+    #[error("the token file {}: {error}", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: AccessTokenError,
+    },
+}
+
+/// The tokens in a file, one a line. When there is no such file it is made, with a fresh random token that only the
+/// file's owner may read.
+pub fn tokens_from_file(path: &Path) -> Result<Vec<AccessToken>, TokenFileError> {
+    let io = |error| TokenFileError::Io { path: path.into(), error };
+    match read(path) {
+        Err(TokenFileError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            match make(path) {
+                // Somebody else was faster: theirs is as good.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
+                _ => {}
+            }
+            read(path)
+        }
+        read => read,
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<AccessToken>, TokenFileError> {
+    let io = |error| TokenFileError::Io { path: path.into(), error };
+    let file = fs::File::open(path).map_err(io)?;
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(TokenFileError::Open { path: path.into(), mode });
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(io)?;
+    AccessToken::list(&text).map_err(|error| TokenFileError::Text { path: path.into(), error })
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    let mut random = [0; RANDOM];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    // Written under another name: the file is never there without its token. A link, unlike a rename, fails when the
+    // name exists.
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}", process::id()));
+    let draft = folder.join(name);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(format!("{token}\n").as_bytes())?;
+        file.sync_all()?;
+        fs::hard_link(&draft, path)
+    })();
+    let _ = fs::remove_file(&draft);
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_made_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/token");
+        let made = tokens_from_file(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!((made.len(), made[0].secret().len()), (1, 2 * RANDOM));
+        assert_eq!(tokens_from_file(&path).unwrap(), made, "it stays");
+        let other = tokens_from_file(&folder.path().join("other")).unwrap();
+        assert_ne!(made, other);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_and_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "hunter2\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = tokens_from_file(&path).unwrap_err();
+        assert!(matches!(error, TokenFileError::Open { mode: 0o644, .. }), "{error}");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = tokens_from_file(&path).unwrap_err().to_string();
+        assert!(error.contains("32 to 256") && !error.contains("hunter2"), "{error}");
+        fs::write(&path, [0xff; 40]).unwrap();
+        assert!(matches!(tokens_from_file(&path), Err(TokenFileError::Io { .. })));
+        assert!(matches!(tokens_from_file(folder.path()), Err(TokenFileError::Io { .. })));
+    }
+}
