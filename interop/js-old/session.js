@@ -3,13 +3,16 @@
 // against whatever daemon listens on the socket.
 //
 //   node session.js NAME [--node]     the UNIX socket <tmpdir>/NAME.sock; --node says that it is the Node daemon
+//   node session.js URL TOKEN         tcp://HOST:PORT or ws://HOST:PORT, with an access token
 //
 // Ends with 0 and the line `ok N checks` when everything was as it should be.
 
 const assert = require('assert')
 const HyperspaceClient = require('@hyperspace/client')
 
-const host = process.argv[2]
+const { stream } = require('./streams.js')
+
+const [host, token] = process.argv.slice(2)
 const node = process.argv.includes('--node')
 let checks = 0
 
@@ -29,8 +32,9 @@ const text = (buffer) => buffer.toString()
 const soon = () => new Promise((resolve) => setTimeout(resolve, 50))
 
 async function main () {
-  const client = new HyperspaceClient({ host })
-  const other = new HyperspaceClient({ host })
+  const connect = () => new HyperspaceClient(host.includes('://') ? stream(host, token) : { host })
+  const client = connect()
+  const other = connect()
   await client.ready()
   await other.ready()
   same((await client.status()).apiVersion.replace(/\d+$/, 'x'), '1.15.x')

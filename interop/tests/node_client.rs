@@ -37,6 +37,32 @@ async fn what_programs_rely_on_holds() {
     server.stop().await;
 }
 
+/// Where a token is wanted, a program hands the client a stream that has shown one: the rest is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_programs_rely_on_holds_over_tcp_and_websocket_with_a_token() {
+    let Some(node) = Node::find().await else { return };
+    let token = "0123456789abcdef0123456789abcdef";
+    let options = ServerOptions {
+        rpc_listen: Some("127.0.0.1:0".into()),
+        ws_listen: Some("127.0.0.1:0".into()),
+        tokens: vec![token.parse().unwrap()],
+        ..ServerOptions::default()
+    };
+    let server = Server::start(options).await.unwrap();
+    for url in
+        [format!("tcp://{}", server.rpc_address().unwrap()), format!("ws://{}", server.ws_address().unwrap())]
+    {
+        let mut command = tokio::process::Command::from(node.command("js-old/session.js", [&url[..], token]));
+        // Node 22 has WebSocket without that.
+        let command = command.env("NODE_OPTIONS", "--experimental-websocket");
+        let output = within("the session", command.output()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{url}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.trim_end().ends_with("checks"), "{url}: {said}");
+    }
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_opens_appends_reads_and_sees_events() {
     let Some(node) = Node::find().await else { return };

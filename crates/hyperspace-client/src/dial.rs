@@ -60,11 +60,7 @@ pub(crate) async fn dial(endpoint: &Endpoint, token: Option<&AccessToken>) -> Re
 }
 
 /// Shows the token, and waits until it was looked at. Nothing is read past the answer.
-async fn present<IO>(
-    io: &mut IO,
-    endpoint: &Endpoint,
-    token: Option<&AccessToken>,
-) -> Result<(), ClientError>
+async fn present<IO>(io: &mut IO, endpoint: &Endpoint, token: Option<&AccessToken>) -> Result<(), ClientError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -73,7 +69,9 @@ where
     let broken = |error: io::Error| ClientError::Connect {
         endpoint: endpoint.to_string(),
         reason: match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it closed the connection before it had looked at the token".into(),
+            io::ErrorKind::UnexpectedEof => {
+                "it closed the connection before it had looked at the token".into()
+            }
             _ => error.to_string(),
         },
     };
@@ -99,8 +97,7 @@ where
         match (frame.header.kind, frame.header.id) {
             (Kind::Response, PRESENT) => return Ok(()),
             (Kind::Error, PRESENT) => {
-                let error: RpcError =
-                    decode(&buffer[frame.payload]).map_err(|error| protocol(&error))?;
+                let error: RpcError = decode(&buffer[frame.payload]).map_err(|error| protocol(&error))?;
                 return Err(match error.code.as_deref() {
                     Some(code::ACCESS) => denied(error.message),
                     _ => ClientError::Rpc(error),
@@ -125,7 +122,9 @@ mod tests {
 
     #[test]
     fn an_address_is_what_a_url_begins_with() {
-        for url in ["ws://[::1]:80", "ws://[::1]:80/", "ws://[::1]:80/a/b?c", "ws://[::1]:80?c", "ws://[::1]:80#d"] {
+        for url in
+            ["ws://[::1]:80", "ws://[::1]:80/", "ws://[::1]:80/a/b?c", "ws://[::1]:80?c", "ws://[::1]:80#d"]
+        {
             assert_eq!(authority(url), "[::1]:80");
         }
     }
@@ -155,10 +154,14 @@ mod tests {
         };
         let (met, rest) = meet(answers(None)).await;
         assert!(met.is_ok() && rest == b"more");
-        let error = RpcError { message: "no".into(), code: Some(code::ACCESS.into()), errno: None, details: None };
+        let error =
+            RpcError { message: "no".into(), code: Some(code::ACCESS.into()), errno: None, details: None };
         let (met, _) = meet(answers(Some(error))).await;
         let error = met.unwrap_err();
-        assert!(matches!(error, ClientError::Access { .. }) && error.to_string().contains("127.0.0.1:1"), "{error}");
+        assert!(
+            matches!(error, ClientError::Access { .. }) && error.to_string().contains("127.0.0.1:1"),
+            "{error}"
+        );
         assert!(matches!(meet(vec![5, 0x49]).await.0, Err(ClientError::Connect { .. })));
         assert!(matches!(meet(vec![0xff; 20]).await.0, Err(ClientError::Protocol(_))));
         assert!(matches!(meet(vec![0; 20_000]).await.0, Err(ClientError::Protocol(_))));

@@ -38,13 +38,13 @@ pub use client::{HyperspaceClient, Stats, Status};
 pub use corestore::{RemoteCorestore, StoredCore};
 pub use error::ClientError;
 pub use extension::{PeerMessage, RemoteExtension};
+pub use hyperspace_common::{AccessToken, AccessTokenError};
 pub use lock::RemoteLock;
 pub use network_peers::NetworkEvent;
 pub use networker::{ConfigureOptions, NetworkInfo, RemoteNetworker, TopicStatus};
 pub use options::{ConnectOptions, ConnectionEvent, Reconnect};
 pub use remote_hypercore::{Appended, RemoteHypercore, SeekOptions};
 pub use streams::RemoteWriteSink;
-pub use hyperspace_common::{AccessToken, AccessTokenError};
 pub use values::{Binary, Encoding, Json, Utf8, ValueError, Values};
 
 /// The examples of the client's chapter.

@@ -112,6 +112,50 @@ fn what_goes_wrong_is_one_sentence_and_a_code() {
 }
 
 #[test]
+fn a_token_lets_in_over_tcp_and_websocket() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let mut fixture = Fixture::start();
+    let options = ServerOptions {
+        rpc_listen: Some("127.0.0.1:0".into()),
+        ws_listen: Some("127.0.0.1:0".into()),
+        tokens: vec![token.parse().unwrap()],
+        ..ServerOptions::default()
+    };
+    let server = fixture.runtime.block_on(Server::start(options)).unwrap();
+    let hosts = [
+        format!("tcp://{}", server.rpc_address().unwrap()),
+        format!("ws://{}", server.ws_address().unwrap()),
+    ];
+    fixture.server = Some(server);
+    let file = fixture.folder.path().join("token");
+    std::fs::write(&file, format!("# mine\n{token}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    for (i, host) in hosts.iter().enumerate() {
+        fixture.ok(&format!("-h {host} --token-file {file} -n log{i} write"), b"one\ntwo\n");
+        let output = fixture
+            .command(&format!("-h {host} -n log{i} read --count 2"))
+            .env("HYPERSPACE_TOKEN", token)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "one\ntwo\n");
+        let refused = fixture.fails(&format!("-h {host} status"), 5);
+        assert!(refused.contains("access token"), "{refused}");
+        let output = fixture
+            .command(&format!("-h {host} status"))
+            .env("HYPERSPACE_TOKEN", "f".repeat(32))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(said.contains("wrong") && said.contains("--token-file"), "{said}");
+    }
+    let nowhere = fixture.fails(&format!("-h {} --token-file {file}x status", hosts[0]), 1);
+    assert!(nowhere.contains("cannot be read"), "{nowhere}");
+    let said = fixture.fails("-h wss://127.0.0.1:1 status", 3);
+    assert!(said.contains("tunnel"), "{said}");
+}
+
+#[test]
 fn cores_are_made_and_listed() {
     let fixture = Fixture::start();
     let key = fixture.ok("-h demo create", b"");

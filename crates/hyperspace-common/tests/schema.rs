@@ -4,8 +4,7 @@
 use std::{fs, path::Path};
 
 /// A file in `proto/` for each service, and the file in `src/messages/` that comes of it.
-const SERVICES: [&str; 7] =
-    ["hyperspace", "corestore", "hypercore", "network", "log", "store", "access"];
+const SERVICES: [&str; 7] = ["hyperspace", "corestore", "hypercore", "network", "log", "store", "access"];
 
 #[test]
 fn generated_messages_are_those_of_the_schema() {

@@ -76,9 +76,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wrong => f.write_str("the access token is wrong"),
-            Self::Missing => {
-                f.write_str("an access token is wanted first (Access.Present); the daemon's token file has it")
-            }
+            Self::Missing => f.write_str(
+                "an access token is wanted first (Access.Present); the daemon's token file has it",
+            ),
             Self::Protocol(what) => write!(f, "it does not speak the protocol: {what}"),
             Self::Slow(time) => write!(f, "no access token came within {} s", time.as_secs_f64()),
             Self::Crowd => f.write_str("too many connections are waiting to show an access token"),
@@ -102,7 +102,10 @@ where
         }
         let at = buffer.len();
         buffer.resize(at + more, 0);
-        io.read_exact(&mut buffer[at..]).await.map_err(Refusal::Gone)?;
+        io.read_exact(&mut buffer[at..]).await.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => protocol(&error),
+            _ => Refusal::Gone(error),
+        })?;
     }
     let frame = match decoder.next(&buffer) {
         Ok(Some(frame)) => frame,
@@ -259,14 +262,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn anything_else_does_not() {
         let token = tokens().1;
-        let near = [&token.secret()[1..], &format!("{}0", token.secret()), "", &"x".repeat(41), &"x".repeat(256)];
+        let near =
+            [&token.secret()[1..], &format!("{}0", token.secret()), "", &"x".repeat(41), &"x".repeat(256)];
         for wrong in near {
             let started = Instant::now();
             let (admitted, heard, _) = meets(&presents(3, wrong)).await;
             assert!(matches!(admitted, Err(Refusal::Wrong)), "{wrong}");
             assert!(started.elapsed() >= PAUSE_AFTER_FAILURE);
             let error = error(&heard);
-            assert_eq!((error.code.as_deref(), &*error.message), (Some(code::ACCESS), "the access token is wrong"));
+            assert_eq!(
+                (error.code.as_deref(), &*error.message),
+                (Some(code::ACCESS), "the access token is wrong")
+            );
         }
         let mut outbox = Outbox::new();
         outbox.request(Method::HyperspaceStop, 9, &());
@@ -278,7 +285,14 @@ mod tests {
         let (admitted, heard, _) = meets(&outbox.take()).await;
         assert!(matches!(admitted, Err(Refusal::Missing)));
         assert_eq!(error(&heard).code.as_deref(), Some(code::ACCESS));
-        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"POST / HTTP/1.1\r\n\r\n", &[0xff; 100], &[0; 10_000], b"", &[5]] {
+        for garbage in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            b"POST / HTTP/1.1\r\n\r\n",
+            &[0xff; 100],
+            &[0; 10_000],
+            b"",
+            &[5],
+        ] {
             let (admitted, heard, _) = meets(garbage).await;
             assert!(matches!(admitted, Err(Refusal::Protocol(_) | Refusal::Gone(_))), "{garbage:?}");
             assert!(heard.is_empty());
@@ -309,7 +323,8 @@ mod tests {
 
     #[test]
     fn any_first_bytes_are_survived() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let framed = (0u64..20, 0u64..3, 0u64..3, proptest::collection::vec(any::<u8>(), 0..400)).prop_map(
             |(service, method, id, payload)| {
                 let mut out = bytes::BytesMut::new();

@@ -280,6 +280,9 @@ mod tests {
             assert!(matches!(error, ListenError::NotLoopback { .. }));
             assert!(error.to_string().contains("loopback") && error.to_string().contains("--token-file"));
         }
+        // With a token it is only a question of whether this machine has the address.
+        let error = listen_for_clients("192.0.2.1:0", true).await.unwrap_err();
+        assert!(matches!(error, ListenError::Tcp { .. }), "{error}");
         assert!(matches!(listen_for_clients("nonsense", true).await, Err(ListenError::Address { .. })));
     }
 }

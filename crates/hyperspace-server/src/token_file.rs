@@ -66,7 +66,11 @@ pub fn tokens_from_file(path: &Path) -> Result<Vec<AccessToken>, TokenFileError>
 fn read(path: &Path) -> Result<Vec<AccessToken>, TokenFileError> {
     let io = |error| TokenFileError::Io { path: path.into(), error };
     let file = fs::File::open(path).map_err(io)?;
-    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+    let meta = file.metadata().map_err(io)?;
+    if meta.is_dir() {
+        return Err(io(io::ErrorKind::IsADirectory.into()));
+    }
+    let mode = meta.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
         return Err(TokenFileError::Open { path: path.into(), mode });
     }

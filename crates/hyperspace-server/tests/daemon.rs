@@ -125,6 +125,38 @@ fn further_addresses_are_printed() {
 }
 
 #[test]
+fn a_token_is_made_and_never_printed() {
+    let folder = folder();
+    let file = folder.path().join("private/token");
+    let name = file.to_str().unwrap();
+    let arguments = [
+        "-vv",
+        "--memory-only",
+        "--offline",
+        "--rpc-listen",
+        "127.0.0.1:0",
+        "--ws-listen",
+        "127.0.0.1:0",
+        "--token-file",
+        name,
+    ];
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        let (mut daemon, _) = Daemon::start(folder.path(), &arguments);
+        let said = [daemon.line(), daemon.line(), daemon.line()];
+        assert!(said[1].starts_with("Listening on ws://127.0.0.1:") && said[2].contains(name), "{said:?}");
+        let token = fs::read_to_string(&file).unwrap();
+        assert_eq!(token.trim().len(), 64);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let (code, logged) = daemon.end("-TERM");
+        assert_eq!(code, Some(0));
+        assert!(!said.concat().contains(token.trim()) && !logged.contains(token.trim()));
+        tokens.push(token);
+    }
+    assert_eq!(tokens[0], tokens[1]);
+}
+
+#[test]
 fn a_daemon_in_the_swarm_says_where_its_node_is() {
     let folder = folder();
     let (node, line) = Daemon::start(folder.path(), &["--dht", "-a", "127.0.0.1:0"]);
@@ -166,7 +198,15 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "-h", "a/b"]));
     assert!(said.contains("a/b"), "{said}");
     let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "--rpc-listen", "0.0.0.0:0"]));
-    assert!(said.contains("loopback"), "{said}");
+    assert!(said.contains("loopback") && said.contains("--token-file"), "{said}");
+    let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "--ws-listen", "127.0.0.1:0"]));
+    assert!(said.contains("--token-file"), "{said}");
+    let open = folder.path().join("open");
+    fs::write(&open, "0123456789abcdef0123456789abcdef").unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let arguments = ["--memory-only", "--offline", "--token-file", open.to_str().unwrap()];
+    let said = refusal(&run(folder.path(), &arguments));
+    assert!(said.contains("chmod 600") && !said.contains("0123456789"), "{said}");
     let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "--peer-listen", "nonsense"]));
     assert!(said.contains("nonsense"), "{said}");
     let long = "x".repeat(120);

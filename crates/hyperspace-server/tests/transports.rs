@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use common::Raw;
 use futures::StreamExt;
 use hyperspace_client::{AccessToken, ClientError, ConnectOptions, HyperspaceClient, Reconnect};
 use hyperspace_common::{Endpoint, Method, Outbox, code, messages::*};
-use hyperspace_server::{ListenError, Limits, Origins, Server, ServerEvent, ServerOptions, StartError};
+use hyperspace_server::{Limits, ListenError, Origins, Server, ServerEvent, ServerOptions, StartError};
 use hyperspace_websocket::{Close, MAX_MESSAGE, WsStream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -104,7 +104,8 @@ async fn a_token_lets_in_over_both() {
     for endpoint in endpoints(&server) {
         let client = connect(&endpoint, Some(token(TOKEN))).await.unwrap();
         let log = client.corestore().create().await.unwrap();
-        let blocks: Vec<Bytes> = (0..500u32).map(|i| Bytes::from(vec![i as u8; 1 + i as usize * 20])).collect();
+        let blocks: Vec<Bytes> =
+            (0..500u32).map(|i| Bytes::from(vec![i as u8; 1 + i as usize * 20])).collect();
         log.append_blocks(&blocks).await.unwrap();
         log.append(vec![7; 8 << 20]).await.unwrap();
         let reads = (0..500).map(|i| log.get(i));
@@ -122,7 +123,10 @@ async fn without_a_good_token_no_method_runs() {
     for endpoint in endpoints(&server) {
         let error = connect(&endpoint, Some(token(WRONG))).await.unwrap_err();
         assert!(matches!(&error, ClientError::Access { .. }), "{error}");
-        assert!(error.to_string().contains("HYPERSPACE_TOKEN") && !error.to_string().contains(WRONG), "{error}");
+        assert!(
+            error.to_string().contains("HYPERSPACE_TOKEN") && !error.to_string().contains(WRONG),
+            "{error}"
+        );
         // Without one the first call is refused.
         let client = connect(&endpoint, None).await.unwrap();
         let error = within("the refusal", client.stop()).await.unwrap_err();
@@ -130,7 +134,12 @@ async fn without_a_good_token_no_method_runs() {
             matches!(&error, ClientError::Rpc(error) if error.code.as_deref() == Some(code::ACCESS)),
             "{error}"
         );
-        within("the end", async { while client.closed().is_none() { tokio::task::yield_now().await } }).await;
+        within("the end", async {
+            while client.closed().is_none() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
     }
     assert_eq!(server.client_count(), 0);
     is_served(&server).await;
@@ -206,7 +215,7 @@ async fn pages_of_other_origins_stay_out() {
 
 #[tokio::test]
 async fn who_says_nothing_is_shown_the_door() {
-    let limits = Limits { admission: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { admission: Duration::from_secs(1), ..Limits::default() };
     let server = server_with(limits).await;
     // Nothing at all; half a frame; half a request.
     for (address, beginning) in [
@@ -219,7 +228,17 @@ async fn who_says_nothing_is_shown_the_door() {
         stream.write_all(beginning).await.unwrap();
         assert!(last_words(&mut stream).await.is_empty());
     }
-    let mut silent = websocket(&server).await;
+    // On a slow machine the handshake may take all of the time.
+    let mut silent = within("a handshake", async {
+        let address = server.ws_address().unwrap();
+        loop {
+            let stream = TcpStream::connect(address).await.unwrap();
+            if let Ok(silent) = hyperspace_websocket::connect(stream, &format!("ws://{address}/")).await {
+                return silent;
+            }
+        }
+    })
+    .await;
     let why = ending(&mut silent).await;
     assert!(why.contains("4401") && why.contains("no access token came within"), "{why}");
     server.stop().await;
@@ -249,7 +268,13 @@ async fn garbage_harms_nobody() {
     let server = server().await;
     let large_head = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
     for address in [server.rpc_address().unwrap(), server.ws_address().unwrap()] {
-        for garbage in [&b"\0\x01\x02\xff\r\n\r\n"[..], b"GET / HTTP/1.1\r\n\r\n", &[0xff; 2000], &large_head, &[0; 200_000]] {
+        for garbage in [
+            &b"\0\x01\x02\xff\r\n\r\n"[..],
+            b"GET / HTTP/1.1\r\n\r\n",
+            &[0xff; 2000],
+            &large_head,
+            &[0; 200_000],
+        ] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let (mut reader, mut writer) = stream.split();
             // It may be gone before all of it is written.
@@ -285,14 +310,18 @@ async fn a_browser_at_the_tcp_port_reaches_nothing() {
 #[tokio::test]
 async fn what_comes_before_the_token_is_bounded() {
     let server = server().await;
-    let mut socket = websocket(&server).await;
-    // One message of a megabyte, with the token in its first bytes: it would have to be read whole.
-    let mut bytes = frame(Method::AccessPresent, 0, &PresentRequest { token: WRONG.into() }).to_vec();
-    bytes[0] = 0xff;
-    bytes.resize(1 << 20, 0xff);
-    let _ = socket.write_all(&bytes).await;
-    let _ = socket.flush().await;
-    assert_ne!(ending(&mut socket).await, "");
+    let mut stream = rough_websocket(&server).await;
+    // A message of a megabyte, which the token may be in: it would have to be read whole.
+    let mut bytes = vec![0x82, 0xff];
+    bytes.extend_from_slice(&(1u64 << 20).to_be_bytes());
+    bytes.resize(1 << 20, 0);
+    // The connection may end before all of it is written.
+    let (mut reader, mut writer) = stream.split();
+    let _ = within("the megabyte", writer.write_all(&bytes)).await;
+    let mut words = Vec::new();
+    let _ = within("the end of the connection", reader.read_to_end(&mut words)).await;
+    // Of what is written to somebody who still sends, it is not certain that it arrives.
+    assert!(words.is_empty() || words[2..4] == 1002u16.to_be_bytes(), "{words:?}");
     is_served(&server).await;
     server.stop().await;
 }
@@ -313,14 +342,11 @@ async fn frames_may_be_cut_anywhere_and_a_message_has_a_bound() {
         raw.answer::<HyperspaceStatusResponse>(Method::HyperspaceStatus, id).await;
     }
 
-    let address = server.ws_address().unwrap();
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(handshake(address).as_bytes()).await.unwrap();
-    let mut answer = BytesMut::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
-    }
-    stream.write_all(&message(&frame(Method::AccessPresent, 0, &PresentRequest { token: TOKEN.into() }))).await.unwrap();
+    let mut stream = rough_websocket(&server).await;
+    stream
+        .write_all(&message(&frame(Method::AccessPresent, 0, &PresentRequest { token: TOKEN.into() })))
+        .await
+        .unwrap();
     // It is enough to say how long it is going to be.
     let mut head = vec![0x82, 0xff];
     head.extend_from_slice(&(MAX_MESSAGE as u64 + 1).to_be_bytes());
@@ -332,11 +358,20 @@ async fn frames_may_be_cut_anywhere_and_a_message_has_a_bound() {
     server.stop().await;
 }
 
-fn handshake(address: SocketAddr) -> String {
-    format!(
+/// A connection that is through with the handshake of a WebSocket.
+async fn rough_websocket(server: &Server) -> TcpStream {
+    let address = server.ws_address().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
         "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = BytesMut::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        assert_ne!(within("the handshake", stream.read_buf(&mut answer)).await.unwrap(), 0);
+    }
+    stream
 }
 
 /// A short masked binary message.
@@ -355,11 +390,13 @@ async fn a_client_that_never_reads_is_let_go() {
     socket.write_all(&frame(Method::CorestoreOpen, 1, &open)).await.unwrap();
     let blocks = vec![Bytes::from(vec![7; 1_000_000])];
     socket.write_all(&frame(Method::HypercoreAppend, 2, &AppendRequest { id: 0, blocks })).await.unwrap();
+    let mut gets = Outbox::new();
     for i in 0..100 {
         let get =
             GetRequest { id: 0, seq: 0, resource_id: i, wait: None, if_available: None, on_wait_id: None };
-        socket.write_all(&frame(Method::HypercoreGet, 10 + i, &get)).await.unwrap();
+        gets.request(Method::HypercoreGet, 10 + i, &get);
     }
+    socket.write_all(&gets.take()).await.unwrap();
     socket.flush().await.unwrap();
     let reason = within("the close", async {
         loop {
@@ -425,7 +462,8 @@ async fn addresses_that_others_reach_need_a_token() {
     let error = fails(ServerOptions { rpc_listen, ..ServerOptions::default() }).await;
     assert!(matches!(error, ListenError::NotLoopback { .. }) && error.to_string().contains("--token-file"));
     for address in ["127.0.0.1:0", "0.0.0.0:0"] {
-        let error = fails(ServerOptions { ws_listen: Some(address.into()), ..ServerOptions::default() }).await;
+        let error =
+            fails(ServerOptions { ws_listen: Some(address.into()), ..ServerOptions::default() }).await;
         assert!(matches!(error, ListenError::NoToken) && error.to_string().contains("--token-file"));
     }
 }

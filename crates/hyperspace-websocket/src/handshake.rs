@@ -190,7 +190,13 @@ mod tests {
     async fn what_is_no_handshake_is_refused() {
         let endless = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(90_000));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1000));
-        for wrong in ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST / HTTP/1.1\r\n\r\n", "\0\x01\x02\r\n\r\n", &endless, &many] {
+        for wrong in [
+            "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST / HTTP/1.1\r\n\r\n",
+            "\0\x01\x02\r\n\r\n",
+            &endless,
+            &many,
+        ] {
             let (_, accepted) = hears(wrong).await;
             assert!(accepted.is_err(), "{}", &wrong[..20]);
         }

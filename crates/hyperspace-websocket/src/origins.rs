@@ -53,7 +53,9 @@ impl FromStr for Origins {
 
 /// It cannot be the origin of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{given}` is not an origin; give SCHEME://HOST[:PORT] without a path, such as https://example.org, or `null`, or `*`")]
+#[error(
+    "`{given}` is not an origin; give SCHEME://HOST[:PORT] without a path, such as https://example.org, or `null`, or `*`"
+)]
 pub struct OriginError {
     /// What was given.
     given: String,
