@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hyperspace_client::{AccessToken, HyperspaceClient, RemoteHypercore};
+use hyperspace_client::{AccessToken, HyperspaceClient};
 use hyperspace_server::{Server, ServerOptions};
 use interop::{Node, Peer, json};
 
@@ -85,15 +85,6 @@ fn chromium() -> Option<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let mut programs = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     programs.find(|program| fs::metadata(program).is_ok_and(|meta| meta.is_file()))
-}
-
-async fn until_length(core: &RemoteHypercore, length: u64) {
-    interop::within("the append", async {
-        while core.length() < length {
-            core.update(length).await.unwrap();
-        }
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
