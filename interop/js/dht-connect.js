@@ -97,6 +97,11 @@ serve({
   unlisten: ({ server }) => servers.get(server).close(),
   suspend: ({ node }) => nodes.get(node).node.suspend(),
   resume: ({ node }) => nodes.get(node).node.resume(),
+  // Without unannouncing anything.
+  drop: async ({ node: label }) => {
+    await nodes.get(label).node.destroy({ force: true })
+    nodes.delete(label)
+  },
   close: async () => {
     for (const { node } of nodes.values()) await node.destroy()
     for (const net of nets) await net.destroy()

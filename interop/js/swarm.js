@@ -41,10 +41,10 @@ serve({
     return { bootstrap: network.bootstrap.map(({ host, port }) => host + ':' + port) }
   },
 
-  swarm: async ({ bootstrap, seed, maxPeers }) => {
+  swarm: async ({ bootstrap, seed, maxPeers, backoffs, jitter }) => {
     const nodes = bootstrap.map((node) => ({ host: node.split(':')[0], port: Number(node.split(':')[1]) }))
     const keyPair = seed ? DHT.keyPair(unhex(seed)) : store ? await store.createKeyPair('hyperswarm') : DHT.keyPair()
-    swarm = new Hyperswarm({ keyPair, maxPeers, dht: new DHT({ bootstrap: nodes, host }) })
+    swarm = new Hyperswarm({ keyPair, maxPeers, backoffs, jitter, dht: new DHT({ bootstrap: nodes, host }) })
     swarm.on('connection', onconnection)
     return { publicKey: hex(keyPair.publicKey) }
   },

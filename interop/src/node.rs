@@ -58,6 +58,19 @@ impl Node {
         Peer::spawn(self.command(script, args), script).await
     }
 
+    /// [`Node::run`], by a command that runs the rest of its line: in another network namespace, say.
+    pub async fn run_through<S: AsRef<OsStr>>(
+        &self,
+        through: &[String],
+        script: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Peer {
+        let (program, first) = through.split_first().expect("a command has a name");
+        let mut command = Command::new(program);
+        command.args(first).arg("node").arg(self.folder.join(script)).args(args);
+        Peer::spawn(command, script).await
+    }
+
     /// The command that runs a script under `interop/`, for those that speak no JSON lines.
     pub fn command<S: AsRef<OsStr>>(&self, script: &str, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new("node");

@@ -82,7 +82,11 @@ struct Ours {
 
 impl Ours {
     async fn new(bootstrap: &[String], key_pair: KeyPair) -> Self {
-        let swarm = Hyperswarm::new(options(bootstrap), key_pair, SwarmOptions::default()).await.unwrap();
+        Self::with(bootstrap, key_pair, SwarmOptions::default()).await
+    }
+
+    async fn with(bootstrap: &[String], key_pair: KeyPair, swarm_options: SwarmOptions) -> Self {
+        let swarm = Hyperswarm::new(options(bootstrap), key_pair, swarm_options).await.unwrap();
         let (tell, happened) = mpsc::unbounded_channel();
         let send = Arc::<Mutex<HashMap<_, mpsc::UnboundedSender<Option<Bytes>>>>>::default();
         let (taking, senders) = (swarm.clone(), send.clone());
@@ -159,51 +163,68 @@ fn roles(server: bool, client: bool) -> JoinOptions {
     JoinOptions { server, client, limit: None }
 }
 
+/// Who is a server, and who is a client: they, or we, or both.
+type Roles = (bool, bool);
+
+/// How long either side waits until it calls again, in milliseconds. By default that is up to half a minute, after three
+/// losses.
+const BACKOFF: u64 = 250;
+
+/// They and we meet for one topic, lose each other and meet again. The number keeps this case apart from others in the same
+/// network.
+async fn meet_again_and_again(node: &Node, bootstrap: &[String], number: u8, they: Roles, we: Roles) {
+    let wait = Duration::from_millis(BACKOFF);
+    let patience = SwarmOptions { backoffs: [wait; 4], jitter: wait, ..SwarmOptions::default() };
+    let mut ours = Ours::with(bootstrap, KeyPair::generate(), patience).await;
+    let us = hex(ours.swarm.public_key());
+    let peer = node.run::<&str>("js/swarm.js", []).await;
+    let swarm = json!({
+        "bootstrap": bootstrap, "seed": hex([number; 32]), "backoffs": vec![BACKOFF; 4], "jitter": BACKOFF,
+    });
+    let theirs = peer.ask("swarm", swarm.clone()).await["publicKey"].as_str().unwrap().to_owned();
+    let topic = [0xa0 + number; 32];
+    let join = json!({ "topic": hex(topic), "server": they.0, "client": they.1 });
+    // The server first, so that whoever looks finds it.
+    if they.0 {
+        peer.ask("join", join.clone()).await;
+    }
+    let joined = ours.swarm.join(topic, roles(we.0, we.1)).unwrap();
+    assert!(within("our first round", joined.flushed()).await);
+    if !they.0 {
+        peer.ask("join", join.clone()).await;
+    }
+    meet(&mut ours, &peer, &theirs).await;
+    // Cut from their side, then from ours: whoever dialled dials again.
+    peer.ask("cut", json!({ "remote": us })).await;
+    meet(&mut ours, &peer, &theirs).await;
+    ours.send(&theirs, None);
+    peer.event_where("disconnect", |event| event["remote"] == us).await;
+    meet(&mut ours, &peer, &theirs).await;
+    if they == we {
+        // Their process dies, and comes back as the same peer.
+        peer.kill().await;
+        let peer = node.run::<&str>("js/swarm.js", []).await;
+        peer.ask("swarm", swarm).await;
+        peer.ask("join", join).await;
+        meet(&mut ours, &peer, &theirs).await;
+        assert_eq!(ours.swarm.connection_count(), 1);
+        peer.close().await;
+    } else {
+        peer.close().await;
+    }
+    ours.swarm.destroy().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_in_both_directions_with_reconnects() {
     let Some(node) = Node::find().await else { return };
     for (network, bootstrap) in networks(&node).await {
-        // Who is a server, and who is a client: they, or we, or both.
-        for (they, we) in
-            [((true, false), (false, true)), ((false, true), (true, false)), ((true, true), (true, true))]
-        {
-            let mut ours = Ours::new(&bootstrap, KeyPair::generate()).await;
-            let us = hex(ours.swarm.public_key());
-            let peer = node.run::<&str>("js/swarm.js", []).await;
-            let seed = hex([7; 32]);
-            let swarm = json!({ "bootstrap": bootstrap, "seed": seed });
-            let theirs = peer.ask("swarm", swarm.clone()).await["publicKey"].as_str().unwrap().to_owned();
-            let join = json!({ "topic": hex(TOPIC), "server": they.0, "client": they.1 });
-            // The server first, so that whoever looks finds it.
-            if they.0 {
-                peer.ask("join", join.clone()).await;
-            }
-            let joined = ours.swarm.join(TOPIC, roles(we.0, we.1)).unwrap();
-            assert!(within("our first round", joined.flushed()).await);
-            if !they.0 {
-                peer.ask("join", join.clone()).await;
-            }
-            meet(&mut ours, &peer, &theirs).await;
-            // Cut from their side, then from ours: whoever dialled dials again.
-            peer.ask("cut", json!({ "remote": us })).await;
-            meet(&mut ours, &peer, &theirs).await;
-            ours.send(&theirs, None);
-            peer.event_where("disconnect", |event| event["remote"] == us).await;
-            meet(&mut ours, &peer, &theirs).await;
-            if they == we {
-                // Their process dies, and comes back as the same peer.
-                peer.kill().await;
-                let peer = node.run::<&str>("js/swarm.js", []).await;
-                peer.ask("swarm", swarm).await;
-                peer.ask("join", join).await;
-                meet(&mut ours, &peer, &theirs).await;
-                assert_eq!(ours.swarm.connection_count(), 1);
-                peer.close().await;
-            } else {
-                peer.close().await;
-            }
-            ours.swarm.destroy().await;
-        }
+        let (client, server, both) = ((false, true), (true, false), (true, true));
+        tokio::join!(
+            meet_again_and_again(&node, &bootstrap, 1, server, client),
+            meet_again_and_again(&node, &bootstrap, 2, client, server),
+            meet_again_and_again(&node, &bootstrap, 3, both, both),
+        );
         network.close().await;
     }
 }

@@ -115,6 +115,12 @@ impl Connection {
         self.raw().remote_addr()
     }
 
+    /// Where the other side is, once that is not `known`: a connection leaves its relay when a direct way is open. `None`
+    /// when the stream closes.
+    pub async fn remote_addr_other_than(&self, known: Option<SocketAddr>) -> Option<SocketAddr> {
+        self.raw().remote_addr_other_than(known).await
+    }
+
     /// The stream below: its round trip time, its address, its end.
     pub fn raw(&self) -> UdxHandle {
         self.parts.stream.handle()

@@ -33,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) udx: Udx,
     pub(crate) key_pair: KeyPair,
     pub(crate) keep_alive: Option<Duration>,
+    pub(crate) relay_linger: Duration,
     pub(crate) budget: PunchBudget,
     pub(crate) counters: Counters,
     /// Cancelled when the node ends.

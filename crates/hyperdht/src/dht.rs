@@ -186,6 +186,7 @@ impl HyperDht {
             udx,
             key_pair: options.key_pair.unwrap_or_else(KeyPair::generate),
             keep_alive: options.connection_keep_alive,
+            relay_linger: options.relay_linger,
             budget: PunchBudget::new(options.random_punch_interval, deferred),
             counters: Counters::default(),
             ended: CancellationToken::new(),

@@ -18,6 +18,9 @@ pub const BOOTSTRAP_NODES: [&str; 3] = [
     "138.68.147.8@node3.hyperdht.org:49737",
 ];
 
+/// How long a caller may take from our answer to a connection (npm `hyperdht` 6.34, `HANDSHAKE_INITIAL_TIMEOUT`).
+pub(crate) const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How a [`HyperDht`](crate::HyperDht) is set up.
 #[derive(Debug, Clone)]
 pub struct DhtOptions {
@@ -51,6 +54,9 @@ pub struct DhtOptions {
     pub random_punch_interval: Duration,
     /// Wait for one such interval before the first attempt.
     pub defer_random_punch: bool,
+    /// How long a connection that has left its blind relay for a direct way keeps its place there, after the last packet
+    /// that came through it.
+    pub relay_linger: Duration,
 }
 
 impl Default for DhtOptions {
@@ -69,6 +75,7 @@ impl Default for DhtOptions {
             connection_keep_alive: Some(Duration::from_secs(5)),
             random_punch_interval: Duration::from_secs(20),
             defer_random_punch: false,
+            relay_linger: Duration::from_secs(10),
         }
     }
 }
@@ -96,8 +103,6 @@ pub struct ConnectOptions {
     pub fast_open: bool,
     /// Says whether to punch a hole, once both NATs are known. `None` always does.
     pub holepunch: Option<PunchFn>,
-    /// Keep the way that was found open for the next connection to the same server.
-    pub reusable_socket: bool,
 }
 
 impl Default for ConnectOptions {
@@ -110,7 +115,6 @@ impl Default for ConnectOptions {
             local_connection: true,
             fast_open: true,
             holepunch: None,
-            reusable_socket: false,
         }
     }
 }
@@ -139,10 +143,13 @@ pub struct ServerOptions {
     pub share_local_address: bool,
     /// Public keys of blind relays, of which one is offered to each caller.
     pub relay_through: Vec<[u8; 32]>,
+    /// Offer one only while this node's NAT gives every destination another port: other callers find a direct way, or
+    /// name a relay themselves.
+    pub relay_when_randomized: bool,
     /// How often the connection to the relay says that it lives.
     pub relay_keep_alive: Duration,
-    /// Keep the ways that were found open for the callers' next connections.
-    pub reusable_socket: bool,
+    /// How long a caller that was answered may take until it connects, or says how far its hole punching is.
+    pub half_open_timeout: Duration,
     /// How many connections may wait for [`Server::accept`](crate::Server::accept); further ones are dropped.
     pub backlog: usize,
 }
@@ -155,8 +162,9 @@ impl Default for ServerOptions {
             never_punch: false,
             share_local_address: true,
             relay_through: Vec::new(),
+            relay_when_randomized: false,
             relay_keep_alive: Duration::from_secs(5),
-            reusable_socket: false,
+            half_open_timeout: HALF_OPEN_TIMEOUT,
             backlog: 256,
         }
     }

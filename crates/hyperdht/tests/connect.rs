@@ -4,13 +4,14 @@ mod testnet;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::SinkExt;
 use hyperdht::relay::{RelayLimits, RelayService};
 use hyperdht::{
-    ConnectError, ConnectOptions, Connection, FirewallRequest, HyperDht, KeyPair, ListenError, Server,
-    ServerOptions,
+    ConnectError, ConnectOptions, Connection, DhtOptions, FirewallRequest, HyperDht, KeyPair, ListenError,
+    Server, ServerOptions,
 };
 use testnet::{Testnet, within};
 
@@ -159,7 +160,10 @@ async fn a_stream_leaves_the_relay_when_a_hole_is_open() {
     let third = net.node().await;
     let service =
         within(RelayService::listen(&third, KeyPair::generate(), RelayLimits::default())).await.unwrap();
-    let (ours, theirs) = (net.shy_node().await, net.shy_node().await);
+    // The way through the relay is kept for as long as anything may come there, which would be ten seconds.
+    let relay_linger = Duration::from_millis(300);
+    let options = || DhtOptions { quick_firewall: false, relay_linger, ..net.options() };
+    let (ours, theirs) = (net.node_with(options()).await, net.node_with(options()).await);
     // The server says nothing about punching until the relay has joined the two.
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
@@ -181,23 +185,16 @@ async fn a_stream_leaves_the_relay_when_a_hole_is_open() {
     let mut here = meet(&mut there, &server).await;
     assert!(goes_through(&third, &there));
     (0..8).for_each(|_| go.send(()).unwrap());
-    let moved = async {
-        while goes_through(&third, &there) || goes_through(&third, &here) {
-            talk(&mut there, &mut here).await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    // Without a word from either user.
+    for side in [&there, &here] {
+        while goes_through(&third, side) {
+            within(side.remote_addr_other_than(side.remote_addr())).await.unwrap();
         }
-        talk(&mut there, &mut here).await;
-    };
-    within(moved).await;
+    }
+    talk(&mut there, &mut here).await;
     assert!(ours.status().punches.consistent > 0);
     // The relay is let go of in the end.
-    let over = async {
-        while service.stats().pairs > 0 {
-            talk(&mut there, &mut here).await;
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
-    within(over).await;
+    within(service.watch().wait_for(|stats| stats.pairs == 0)).await.unwrap();
     talk(&mut there, &mut here).await;
 }
 
@@ -230,15 +227,8 @@ async fn who_sleeps_is_found_again_when_awake() {
     assert_eq!(dial(&theirs, public_key).await.unwrap_err(), ConnectError::Closed);
 
     within(theirs.resume()).await.unwrap();
-    let back = async {
-        loop {
-            match dial(&ours, public_key).await {
-                Ok(there) => return there,
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
-            }
-        }
-    };
-    let mut there = within(back).await;
+    assert!(within(server.announced()).await);
+    let mut there = dial(&ours, public_key).await.unwrap();
     let mut here = meet(&mut there, &server).await;
     talk(&mut there, &mut here).await;
 }
@@ -274,7 +264,12 @@ async fn a_key_pair_has_one_server_and_a_server_one_key_pair() {
 async fn half_open_handshakes_are_bounded_and_others_get_through() {
     let net = Testnet::new(3).await;
     let theirs = net.shy_node().await;
-    let options = ServerOptions { share_local_address: false, never_punch: true, ..ServerOptions::default() };
+    let options = ServerOptions {
+        share_local_address: false,
+        never_punch: true,
+        half_open_timeout: Duration::from_secs(5),
+        ..ServerOptions::default()
+    };
     let (server, public_key) = serve(&theirs, options).await;
     // Clients that never send a packet: each leaves the server waiting.
     let lost = net.shy_node().await;
@@ -292,12 +287,8 @@ async fn half_open_handshakes_are_bounded_and_others_get_through() {
         };
         calls.spawn(async move { lost.connect(public_key, options).await.map(drop) });
     }
-    let waiting = async {
-        while server.half_open() < 50 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    within(waiting).await;
+    let mut half_open = server.watch_half_open();
+    within(half_open.wait_for(|open| *open >= 20)).await.unwrap();
     // Somebody whom the server can reach.
     let ours = net.open_node().await;
     let mut there = dial(&ours, public_key).await.unwrap();
@@ -312,10 +303,5 @@ async fn half_open_handshakes_are_bounded_and_others_get_through() {
     talk(&mut there, &mut here).await;
     calls.abort_all();
     while calls.join_next().await.is_some() {}
-    let forgotten = async {
-        while server.half_open() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    within(forgotten).await;
+    within(half_open.wait_for(|open| *open == 0)).await.unwrap();
 }

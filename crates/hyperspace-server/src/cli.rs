@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Parser};
+use hypercore::Key;
 
 /// Stores Hypercores, serves them to programs on this machine, and replicates them with peers.
 #[derive(Debug, Clone, Parser)]
@@ -70,15 +71,25 @@ pub(crate) struct Options {
     pub(crate) bootstrap: Vec<String>,
 
     /// Be a node of the DHT and nothing else: no store, no socket
-    #[arg(long, conflicts_with_all = ["storage", "host", "rpc_listen", "ws_listen", "token_file", "peer_listen", "connect", "memory_only", "offline", "no_announce", "port"])]
+    #[arg(long, conflicts_with_all = ["storage", "host", "rpc_listen", "ws_listen", "token_file", "peer_listen", "connect", "memory_only", "offline", "no_announce", "port", "relay"])]
     pub(crate) dht: bool,
+
+    /// With --dht: be a blind relay as well, which joins peers that find no direct way to each other. Prints the public
+    /// key that they name it by; the key pair is kept in FILE, which is made when it is missing
+    #[arg(long, value_name = "FILE", requires = "dht")]
+    pub(crate) serve_relay: Option<PathBuf>,
+
+    /// Public key of a blind relay, through which connections with peers go where no direct way is found; may be given
+    /// several times
+    #[arg(long, value_name = "KEY")]
+    pub(crate) relay: Vec<Key>,
 
     /// Look for peers that have the cores that clients open, but do not let others find this daemon
     #[arg(long)]
     pub(crate) no_announce: bool,
 
     /// Stay out of the swarm; peers by address (--peer-listen, --connect) still work
-    #[arg(long, conflicts_with_all = ["address", "port", "bootstrap", "no_announce"])]
+    #[arg(long, conflicts_with_all = ["address", "port", "bootstrap", "no_announce", "relay"])]
     pub(crate) offline: bool,
 
     /// Store nothing on disk: everything is gone when the daemon ends
@@ -144,6 +155,8 @@ mod tests {
             &["x", "--offline", "--no-announce"],
             &["x", "--ws-origin", "https://a.example"],
             &["x", "--dht", "--token-file", "/a"],
+            &["x", "--serve-relay", "/key"],
+            &["x", "--relay", "not a key"],
         ] {
             assert!(Options::try_parse_from(wrong).is_err(), "{wrong:?}");
         }

@@ -1,6 +1,7 @@
 //! The daemon: `hyperspace-server`.
 
 mod cli;
+mod relay_key;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -11,7 +12,11 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use corestore::Corestore;
-use hyperdht::{DhtOptions, HyperDht};
+use hypercore::Key;
+use hyperdht::{
+    DhtOptions, HyperDht,
+    relay::{RelayLimits, RelayService},
+};
 use hyperspace_common::Endpoint;
 use hyperspace_server::{NetworkOptions, Origins, Server, ServerOptions, tokens_from_file};
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +59,7 @@ async fn run(options: cli::Options) -> Result<()> {
         port: options.port,
         bootstrap: (!options.bootstrap.is_empty()).then_some(options.bootstrap),
         announce: !options.no_announce,
+        relays: options.relay.into_iter().map(Into::into).collect(),
     });
     let server = Server::start(ServerOptions {
         store: Some(store),
@@ -95,6 +101,7 @@ async fn run(options: cli::Options) -> Result<()> {
 
 /// A node of the DHT and nothing else.
 async fn run_dht_node(options: &cli::Options, signalled: impl Future<Output = ()>) -> Result<()> {
+    let relay_key = options.serve_relay.as_deref().map(relay_key::load).transpose()?;
     let node = match (options.address, &options.bootstrap[..]) {
         (Some(address), []) => HyperDht::bootstrapper(address).await?,
         (None, []) => anyhow::bail!(
@@ -110,6 +117,12 @@ async fn run_dht_node(options: &cli::Options, signalled: impl Future<Output = ()
         }
     };
     announce(&format!("Listening on {}", node.local_address()));
+    let mut _relay = None;
+    if let Some(key_pair) = relay_key {
+        let key = Key::from(key_pair.public);
+        _relay = Some(RelayService::listen(&node, key_pair, RelayLimits::default()).await?);
+        announce(&format!("Relaying as {key}"));
+    }
     signalled.await;
     tracing::info!("shutting down");
     node.close().await;

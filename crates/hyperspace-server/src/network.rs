@@ -56,11 +56,13 @@ pub struct NetworkOptions {
     pub bootstrap: Option<Vec<String>>,
     /// Announce the cores that clients open, and not only look for others who have them.
     pub announce: bool,
+    /// Public keys of blind relays, of which one is gone through where no direct way to a peer is found.
+    pub relays: Vec<[u8; 32]>,
 }
 
 impl Default for NetworkOptions {
     fn default() -> Self {
-        Self { address: None, port: 0, bootstrap: None, announce: true }
+        Self { address: None, port: 0, bootstrap: None, announce: true, relays: Vec::new() }
     }
 }
 
@@ -108,6 +110,7 @@ impl Network {
             max_peers: MAX_PEERS,
             max_server_connections: MAX_INCOMING,
             max_parallel: MAX_PARALLEL,
+            relay_through: options.relays.clone(),
             ..SwarmOptions::default()
         };
         let swarm = Hyperswarm::new(options.dht(), key_pair, swarm_options).await?;

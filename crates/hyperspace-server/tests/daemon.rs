@@ -3,10 +3,14 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    net::Ipv4Addr,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
+    time::Duration,
 };
+
+use hyperdht::{ConnectOptions, DhtOptions, HyperDht, ServerOptions as DhtServerOptions};
 
 use tempfile::TempDir;
 
@@ -176,6 +180,62 @@ fn a_daemon_in_the_swarm_says_where_its_node_is() {
     assert_eq!(other.end("-INT"), (Some(0), String::new()));
     assert_eq!(daemon.end("-TERM"), (Some(0), String::new()));
     assert_eq!(node.end("-TERM"), (Some(0), String::new()));
+}
+
+#[test]
+fn a_relay_keeps_its_key_and_joins_those_who_name_it() {
+    let folder = folder();
+    let file = folder.path().join("relay-key");
+    let arguments = ["--dht", "-a", "127.0.0.1:0", "--serve-relay", file.to_str().unwrap()];
+    let start = || {
+        let (mut node, line) = Daemon::start(folder.path(), &arguments);
+        let address = line.trim().strip_prefix("Listening on ").unwrap().to_owned();
+        let line = node.line();
+        let key: hypercore::Key = line.trim().strip_prefix("Relaying as ").unwrap().parse().unwrap();
+        (node, address, key)
+    };
+    let (node, _, first) = start();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(node.end("-TERM"), (Some(0), String::new()));
+    let (node, bootstrap, key) = start();
+    assert_eq!(key, first);
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let met = async {
+        let peer = async || {
+            let options = DhtOptions {
+                bootstrap: Some(vec![bootstrap.clone()]),
+                host: Ipv4Addr::LOCALHOST.into(),
+                port: 0,
+                // They are not to find out that on one machine everybody reaches everybody.
+                quick_firewall: false,
+                ..DhtOptions::default()
+            };
+            let peer = HyperDht::new(options).await.unwrap();
+            peer.fully_bootstrapped().await.unwrap();
+            peer
+        };
+        let (ours, theirs) = (peer().await, peer().await);
+        let closed = DhtServerOptions { share_local_address: false, never_punch: true, ..Default::default() };
+        let server = theirs.create_server(closed);
+        let key_pair = hyperdht::KeyPair::generate();
+        server.listen(key_pair.clone()).await.unwrap();
+        let options = ConnectOptions {
+            relay_through: vec![key.into()],
+            local_connection: false,
+            ..ConnectOptions::default()
+        };
+        let mut there = ours.connect(key_pair.public, options).await.unwrap();
+        there.send("through".into()).await.unwrap();
+        let mut here = server.accept().await.unwrap();
+        assert_eq!(here.recv().await.unwrap().unwrap(), "through");
+    };
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), met).await }).unwrap();
+    assert_eq!(node.end("-TERM"), (Some(0), String::new()));
+
+    fs::write(&file, "no key").unwrap();
+    let said = refusal(&run(folder.path(), &arguments));
+    assert!(said.contains("relay-key") && said.contains("64 hexadecimal"), "{said}");
 }
 
 #[test]

@@ -62,9 +62,6 @@ pub trait Watch: Send + Sync {
 
     /// Cuts the connection.
     fn close(&self);
-
-    /// Finds out whether the remote is still there, if the transport can.
-    fn keep_alive(&self) {}
 }
 
 /// Says who may connect.

@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace, warn};
 
 use crate::dht::{Dht, Dial, DialError, Gate, QueryEvent, Watch};
 use crate::swarm::{Action, CloseReason, ConnectionId, DialOutcome, QueryId, Swarm, WaiterId};
-use crate::{PeerInfo, PublicKey, QueryOutcome, SwarmOptions};
+use crate::{Counts, PeerInfo, PublicKey, QueryOutcome, SwarmOptions};
 
 /// Connections that may wait to be taken; further ones are closed.
 const MAX_UNTAKEN: usize = 1024;
@@ -43,6 +43,8 @@ pub(crate) struct Shared<D: Dht> {
     pub(crate) ended: CancellationToken,
     pub(crate) connections: tokio::sync::Mutex<mpsc::Receiver<(D::Connection, PeerInfo)>>,
     public_key: PublicKey,
+    /// As of the task's last look.
+    pub(crate) counts: watch::Sender<Counts>,
 }
 
 struct State {
@@ -61,6 +63,7 @@ impl<D: Dht> Shared<D> {
             ended: CancellationToken::new(),
             connections: tokio::sync::Mutex::new(connections),
             public_key,
+            counts: watch::Sender::new(Counts::default()),
         });
         tokio::spawn(Driver::new(shared.clone(), taken).run());
         shared
@@ -216,11 +219,6 @@ impl<D: Dht> Driver<D> {
                     }));
                 }
                 Action::Close { connection, reason } => self.close(connection, reason),
-                Action::KeepAlive { connection } => {
-                    if let Some(watch) = self.watches.get(&connection) {
-                        watch.keep_alive();
-                    }
-                }
                 Action::Opened { connection } => self.hand_over(&state.swarm, connection),
                 Action::Banned { public_key } => debug!(peer = %Short(&public_key), "a peer is kept out"),
                 Action::Done { waiter, ok } => {
@@ -230,6 +228,8 @@ impl<D: Dht> Driver<D> {
                 }
             }
         }
+        let counts = state.swarm.counts();
+        shared.counts.send_if_modified(|before| std::mem::replace(before, counts) != counts);
         state.swarm.next_deadline()
     }
 

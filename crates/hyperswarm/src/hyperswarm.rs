@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::dht::Dht;
 use crate::driver::{Flush, Shared};
 use crate::swarm::SessionId;
-use crate::{JoinError, JoinOptions, PeerInfo, PublicKey, Stats, SwarmOptions, Topic, TopicStatus};
+use crate::{Counts, JoinError, JoinOptions, PeerInfo, PublicKey, Stats, SwarmOptions, Topic, TopicStatus};
 
 /// Finds and connects the peers that share topics. Clones are the same swarm.
 ///
@@ -103,6 +105,11 @@ impl<D: Dht> Hyperswarm<D> {
     /// How many connections are open.
     pub fn connection_count(&self) -> usize {
         self.shared().look(|swarm| swarm.connection_count())
+    }
+
+    /// How many topics, peers and connections there are, to be watched (npm's `update`).
+    pub fn counts(&self) -> watch::Receiver<Counts> {
+        self.shared().counts.subscribe()
     }
 
     /// The peers that are known.

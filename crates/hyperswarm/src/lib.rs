@@ -62,7 +62,7 @@ pub use node::DhtNode;
 pub use options::{Firewall, JoinError, JoinOptions, SwarmOptions};
 pub use pacing::QueryOutcome;
 pub use peer::Priority;
-pub use swarm::{PeerInfo, Stats, TopicStatus};
+pub use swarm::{Counts, PeerInfo, Stats, TopicStatus};
 
 /// What peers meet at: usually the hash of something that they share.
 pub type Topic = [u8; 32];

@@ -100,7 +100,8 @@ impl Hyperswarm<DhtNode> {
     ) -> Result<Self, hyperdht::BindError> {
         let node = HyperDht::new(dht).await?;
         let public_key = key_pair.public;
-        Ok(Self::over(DhtNode::new(node, key_pair, Vec::new()), public_key, options))
+        let node = DhtNode::new(node, key_pair, options.relay_through.clone());
+        Ok(Self::over(node, public_key, options))
     }
 }
 
@@ -115,6 +116,7 @@ impl Dht for DhtNode {
         let options = ServerOptions {
             firewall: Some(Arc::new(firewall)),
             relay_through: self.relay_through.clone(),
+            relay_when_randomized: true,
             ..ServerOptions::default()
         };
         let server = self.dht.create_server(options);
@@ -220,16 +222,16 @@ impl Walk {
                     }))
                 }
                 None => {
-                    let ok = self.end().await;
+                    let outcome = self.end().await;
                     self.ended = true;
-                    self.events.push_back(QueryEvent::Ended(QueryOutcome { ok, answered: 0, lost: 0 }));
+                    self.events.push_back(QueryEvent::Ended(outcome));
                 }
             }
         }
     }
 
-    /// Whether it reached anybody.
-    async fn end(&mut self) -> bool {
+    /// Whether it reached anybody, and how much got lost.
+    async fn end(&mut self) -> QueryOutcome {
         let stored = self.query.finished().await;
         let nodes = self.query.closest_nodes();
         let ok = stored.is_ok() && !nodes.is_empty();
@@ -239,7 +241,12 @@ impl Walk {
                 nearest.insert(self.topic, nodes);
             }
         }
-        ok
+        let (answered, lost) = match self.query.outcome() {
+            Some(Ok(walk)) => (walk.successes, walk.errors),
+            _ => (0, 0),
+        };
+        let most = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        QueryOutcome { ok, answered: most(answered), lost: most(lost) }
     }
 }
 

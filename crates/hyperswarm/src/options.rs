@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::PublicKey;
 
@@ -22,6 +23,15 @@ pub struct SwarmOptions {
     pub max_parallel: usize,
     /// Keeps peers out. `None` lets everybody in.
     pub firewall: Option<Firewall>,
+    /// Public keys of blind relays. One of them is tried where no direct way was found, and at once when this side's NAT
+    /// gives every destination another port. Used by [`Hyperswarm::new`](crate::Hyperswarm::new).
+    pub relay_through: Vec<PublicKey>,
+    /// About how long a peer waits until it is tried again: one that was just lost, one that was lost or not reached
+    /// before, one that failed several times, and one that is wanted by its key and always fails.
+    pub backoffs: [Duration; 4],
+    /// Each wait is longer by a random part of some such times, so that peers who lost each other at the same moment do
+    /// not all call at the same moment.
+    pub jitter: Duration,
 }
 
 impl Default for SwarmOptions {
@@ -32,6 +42,9 @@ impl Default for SwarmOptions {
             max_server_connections: usize::MAX,
             max_parallel: 3,
             firewall: None,
+            relay_through: Vec::new(),
+            backoffs: [1, 5, 15, 10 * 60].map(Duration::from_secs),
+            jitter: Duration::from_millis(500),
         }
     }
 }
@@ -44,6 +57,9 @@ impl fmt::Debug for SwarmOptions {
             .field("max_server_connections", &self.max_server_connections)
             .field("max_parallel", &self.max_parallel)
             .field("firewall", &self.firewall.is_some())
+            .field("relay_through", &self.relay_through.len())
+            .field("backoffs", &self.backoffs)
+            .field("jitter", &self.jitter)
             .finish()
     }
 }

@@ -6,16 +6,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{PublicKey, peer::Peer, random::Random};
+use crate::{PublicKey, SwarmOptions, peer::Peer, random::Random};
 
-const JITTER: Duration = Duration::from_millis(500);
-/// The four delays, and how many times the jitter each may be longer.
-const BACKOFFS: [(Duration, u32); 4] = [
-    (Duration::from_secs(1), 2),
-    (Duration::from_secs(5), 3),
-    (Duration::from_secs(15), 5),
-    (Duration::from_secs(10 * 60), 241),
-];
+/// How many times the jitter each of the four delays may be longer.
+const JITTERS: [u32; 4] = [2, 3, 5, 241];
+/// No delay is shorter: a peer that hangs up at once is not to keep this side busy.
+const LEAST: Duration = Duration::from_millis(10);
+/// And none, nor the jitter, is longer.
+const MOST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long a peer has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +46,13 @@ pub(crate) struct RetryTimers {
 }
 
 impl RetryTimers {
-    pub(crate) fn new(random: &mut Random) -> Self {
-        Self {
-            timers: BACKOFFS.map(|(delay, jitters)| BulkTimer::new(delay + random.up_to(JITTER * jitters))),
-        }
+    pub(crate) fn new(options: &SwarmOptions, random: &mut Random) -> Self {
+        let mut jitters = JITTERS.into_iter();
+        let timers = options.backoffs.map(|delay| {
+            let jitter = options.jitter.saturating_mul(jitters.next().unwrap_or(1)).min(MOST);
+            BulkTimer::new(delay.clamp(LEAST, MOST) + random.up_to(jitter))
+        });
+        Self { timers }
     }
 
     pub(crate) fn add(&mut self, peer: PublicKey, backoff: Backoff, now: Instant) {
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn each_waits_for_about_its_delay() {
         let start = Instant::now();
-        let mut timers = RetryTimers::new(&mut Random::new(5));
+        let mut timers = RetryTimers::new(&SwarmOptions::default(), &mut Random::new(5));
         for (index, millis) in [0u64, 200, 400, 900, 1000].into_iter().enumerate() {
             let at = start + Duration::from_millis(millis);
             timers.add([u8::try_from(index).unwrap(); 32], Backoff::Short, at);

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -173,9 +172,7 @@ async fn the_remote_of_an_unread_stream_waits() {
         a.stream.handle().closed().await
     });
     // Until it fills the window.
-    while b.stream.handle().stats().bytes_received < 4 << 20 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    assert!(b.stream.handle().stats_until(|stats| stats.bytes_received >= 4 << 20).await);
     let taken = written.load(Ordering::Relaxed);
     assert!(taken < 16 << 20, "{taken} bytes were taken from the writer");
     let got = read_all(&mut b.stream).await;

@@ -170,6 +170,11 @@ impl TopicQuery {
         self.query.closest_nodes()
     }
 
+    /// How the walk went, once the stream has ended.
+    pub fn outcome(&self) -> Option<&Result<rpc::node::QueryOutcome, RpcError>> {
+        self.query.outcome()
+    }
+
     fn arrived(&mut self, reply: Reply) -> Option<Announcers> {
         let found = LookupReply::decode(reply.value.clone()?).ok()?;
         if self.plan.clear {

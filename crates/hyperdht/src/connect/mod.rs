@@ -31,9 +31,6 @@ use crate::relay::{RelayPath, random_token, relay_path};
 use crate::{ConnectError, ConnectOptions, Connection, ConnectionParts};
 use find::Found;
 
-/// How long a stream that found a direct way keeps its way through the relay, after the last packet that came there.
-const RELAY_LINGER: Duration = Duration::from_secs(10);
-
 /// Ends a task when dropped.
 #[derive(Debug)]
 pub(crate) struct TaskGuard(pub(crate) AbortHandle);
@@ -116,7 +113,8 @@ impl Attempt {
             addresses4: addresses.into_iter().filter_map(ipv4).collect(),
             udx: Some(UdxInfo {
                 version: 1,
-                reusable_socket: options.reusable_socket,
+                // The way that is found is not kept for further connections.
+                reusable_socket: false,
                 id: u64::from(stream.local_id()),
                 seq: 0,
             }),
@@ -194,10 +192,11 @@ impl Attempt {
                     match result {
                         Ok(relayed) => {
                             doorway.set_relay((relayed.socket.clone(), relayed.address));
+                            // A direct way may have been quicker: it comes next.
                             if handle.connect(&relayed.socket, relayed.remote_id, relayed.address).is_ok() {
                                 delivery.deliver();
+                                path = Some(relayed);
                             }
-                            path = Some(relayed);
                         }
                         Err(error) => relay_failed = Some(error),
                     }
@@ -211,7 +210,7 @@ impl Attempt {
         };
         remember(&core, target, &found);
         match path {
-            Some(path) => upgrade(&handle, remote_id, way, &doorway, path).await,
+            Some(path) => upgrade(&core, &handle, remote_id, way, &doorway, path).await,
             None => {
                 // The doorway may have been quicker.
                 let _ = handle.connect(&way.0, remote_id, way.1);
@@ -262,6 +261,7 @@ fn relay_of(
 
 /// Moves a stream from the relay to the direct way, and lets go of the relay when nothing comes from there any more.
 pub(crate) async fn upgrade(
+    core: &Core,
     handle: &UdxHandle,
     remote_id: u32,
     (socket, address): Way,
@@ -277,10 +277,12 @@ pub(crate) async fn upgrade(
         handle.closed().await;
         return;
     }
+    // Shows the other side the way even if the users have nothing to say (npm `hyperdht` 6.34, `confirmDirectUpgrade`).
+    let _ = handle.send_message(bytes::Bytes::new());
     let moved_at = Instant::now();
     loop {
         let quiet_since = doorway.last_relayed().map_or(moved_at, |last| last.max(moved_at));
-        let until = quiet_since + RELAY_LINGER;
+        let until = quiet_since + core.relay_linger;
         if Instant::now() >= until {
             return drop(path);
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::ConnectError;
 use crate::handshake::SealedNotes;
 use crate::messages::{Command, Holepunch, HolepunchPayload, Message, RelayMode, ipv4};
-use crate::rpc::{RequestBody, RequestOptions, Rpc};
+use crate::rpc::{RequestBody, RequestOptions, Rpc, RpcError};
 use udx::UdxSocket;
 
 /// The server's answer to a note.
@@ -53,10 +53,13 @@ pub(super) async fn exchange(
         token: None,
     };
     let options = RequestOptions { socket: Some(socket), ..RequestOptions::default() };
-    let reply = rpc
-        .request(route.relay, body, options)
-        .await
-        .map_err(|_| ConnectError::Holepunch { why: "the server does not answer through its relay" })?;
+    let reply = rpc.request(route.relay, body, options).await.map_err(|error| ConnectError::Holepunch {
+        why: match error {
+            // The socket went with its attempt.
+            RpcError::NotAttached => "the attempt is over",
+            _ => "the server does not answer through its relay",
+        },
+    })?;
     let value = reply.value.ok_or(invalid("an empty answer about hole punching"))?;
     let answer = Holepunch::decode(value).map_err(|_| invalid("an answer about hole punching"))?;
     if answer.mode != RelayMode::Reply || reply.from.addr != route.relay {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use secret_stream::KeyPair;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use udx::{Firewall, UdxStream};
 
@@ -49,6 +49,7 @@ struct Shared {
     core: Arc<Core>,
     limits: RelayLimits,
     state: Mutex<State>,
+    stats: watch::Sender<RelayStats>,
 }
 
 #[derive(Debug)]
@@ -80,7 +81,8 @@ impl RelayService {
         server.listen(key_pair).await?;
         let state =
             State { pairings: Pairings::new(limits), users: HashMap::new(), links: HashMap::new(), bytes: 0 };
-        let shared = Arc::new(Shared { core: dht.core(), limits, state: Mutex::new(state) });
+        let stats = watch::Sender::new(RelayStats::default());
+        let shared = Arc::new(Shared { core: dht.core(), limits, state: Mutex::new(state), stats });
         let accepting = tokio::spawn(accept(server.clone(), Arc::clone(&shared)));
         let looking = tokio::spawn(look_after(Arc::clone(&shared)));
         let _tasks = [TaskGuard(accepting.abort_handle()), TaskGuard(looking.abort_handle())];
@@ -94,10 +96,12 @@ impl RelayService {
 
     /// What it does at the moment.
     pub fn stats(&self) -> RelayStats {
-        let state = lock(&self.shared.state);
-        let (sessions, waiting, pairs) = state.pairings.counts();
-        let now: u64 = state.links.values().map(|link| link.bytes).sum();
-        RelayStats { sessions, waiting, pairs, bytes: state.bytes.saturating_add(now) }
+        lock(&self.shared.state).stats()
+    }
+
+    /// [`RelayService::stats`], to be watched.
+    pub fn watch(&self) -> watch::Receiver<RelayStats> {
+        self.shared.stats.subscribe()
     }
 
     /// Unannounces, and parts all pairs.
@@ -162,6 +166,7 @@ impl Drop for SessionEnd<'_> {
         state.users.remove(&self.session);
         let parted = state.pairings.close_session(self.session);
         let gone: Vec<_> = parted.into_iter().filter_map(|link| state.take_link(link)).collect();
+        self.shared.tell(&state);
         drop(state);
         drop(gone);
     }
@@ -172,6 +177,7 @@ impl Shared {
         let mut state = lock(&self.state);
         let session = state.pairings.open_session()?;
         state.users.insert(session, user);
+        self.tell(&state);
         Some(session)
     }
 
@@ -199,6 +205,7 @@ impl Shared {
             Paired::Refused => tracing::debug!("blind relay refuses a pair: its quota is used up"),
             Paired::Waiting | Paired::Ignored => {}
         }
+        self.tell(&state);
     }
 
     /// Two streams that forward to each other. Each is connected by the first packet of its user.
@@ -227,6 +234,7 @@ impl Shared {
     fn unpair(&self, session: SessionId, unpair: &Unpair) {
         let mut state = lock(&self.state);
         let parted = state.pairings.unpair(session, &unpair.token).and_then(|link| state.take_link(link));
+        self.tell(&state);
         drop(state);
         drop(parted);
     }
@@ -260,12 +268,25 @@ impl Shared {
                 state.take_link(link)
             })
             .collect();
+        self.tell(&state);
         drop(state);
         drop(gone);
+    }
+
+    /// Whoever watches learns of it.
+    fn tell(&self, state: &State) {
+        let now = state.stats();
+        self.stats.send_if_modified(|before| std::mem::replace(before, now) != now);
     }
 }
 
 impl State {
+    fn stats(&self) -> RelayStats {
+        let (sessions, waiting, pairs) = self.pairings.counts();
+        let now: u64 = self.links.values().map(|link| link.bytes).sum();
+        RelayStats { sessions, waiting, pairs, bytes: self.bytes.saturating_add(now) }
+    }
+
     fn take_link(&mut self, link: LinkId) -> Option<LinkEnd> {
         let link = self.links.remove(&link)?;
         self.bytes = self.bytes.saturating_add(link.bytes);

@@ -1,6 +1,7 @@
 //! What a server answers to a client's handshake, and what it does next.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
@@ -95,11 +96,10 @@ impl ServerCore {
         let open = core.rpc.remote_address();
         let local_addresses =
             if self.options.share_local_address { core.local_addresses() } else { Vec::new() };
-        let relay_through = choose(&self.options.relay_through).map(|public_key| RelayThroughInfo {
-            version: 1,
-            public_key,
-            token: random_token(),
-        });
+        let offered = !self.options.relay_when_randomized || core.rpc.is_randomized();
+        let relay = choose(&self.options.relay_through).filter(|_| offered);
+        let relay_through =
+            relay.map(|public_key| RelayThroughInfo { version: 1, public_key, token: random_token() });
         let payload = self.payload(id, error, stream.as_ref(), open, &local_addresses, relay_through);
         let noise = handshake.send(&payload);
         let finished = noise.and_then(|noise| Ok((noise, handshake.finish()?)));
@@ -219,7 +219,7 @@ impl ServerCore {
             addresses4: open.iter().chain(local_addresses).copied().filter_map(ipv4).collect(),
             udx: Some(UdxInfo {
                 version: 1,
-                reusable_socket: self.options.reusable_socket,
+                reusable_socket: false,
                 id: stream.map_or(0, |stream| u64::from(stream.local_id())),
                 seq: 0,
             }),
@@ -244,7 +244,13 @@ impl ServerCore {
         }
         let puncher = Puncher::new(core, false, client_firewall, events).ok()?;
         let notes = SealedNotes::new(finished.holepunch_key.clone());
-        Some(Arc::new(Punching { notes, puncher, relayed, round: Mutex::new(0) }))
+        Some(Arc::new(Punching {
+            notes,
+            puncher,
+            relayed,
+            heard: AtomicBool::new(false),
+            round: Mutex::new(0),
+        }))
     }
 
     pub(super) fn connection(&self, core: &Core, stream: UdxStream, finished: Finished) -> Connection {

@@ -72,10 +72,11 @@ impl Attended {
                         Ok(relayed) => {
                             count(&self.core.counters.relay_successes);
                             self.doorway.set_relay((relayed.socket.clone(), relayed.address));
+                            // A direct way may have been quicker: it comes next.
                             if handle.connect(&relayed.socket, relayed.remote_id, relayed.address).is_ok() {
                                 self.deliver();
+                                path = Some(relayed);
                             }
-                            path = Some(relayed);
                         }
                         Err(error) => {
                             count(&self.core.counters.relay_aborts);
@@ -87,7 +88,7 @@ impl Attended {
             }
         };
         match path {
-            Some(path) => upgrade(&handle, self.remote_id, way, &self.doorway, path).await,
+            Some(path) => upgrade(&self.core, &handle, self.remote_id, way, &self.doorway, path).await,
             None => self.deliver(),
         }
     }

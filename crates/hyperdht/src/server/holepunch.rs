@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use udx::UdxSocket;
@@ -50,6 +51,11 @@ impl ServerCore {
         let puncher = &punching.puncher;
         // Gone when it is connected: the client knows by now.
         let socket = puncher.socket()?;
+        if !punching.heard.swap(true, Ordering::Relaxed) {
+            // A note that opens comes from the caller itself, which has got our answer: its time begins anew, once.
+            let until = Instant::now() + self.options.half_open_timeout;
+            lock(&self.handshakes).table.extend(call.id, until);
+        }
         if !is_fine(note.error) {
             return Some(self.abort(core, punching, call, note.round));
         }

@@ -7,12 +7,13 @@ mod table;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
 use secret_stream::KeyPair;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use udx::UdxSocket;
 
@@ -71,11 +72,13 @@ pub enum ListenError {
 impl Server {
     pub(crate) fn new(dht: &HyperDht, options: ServerOptions) -> Self {
         let (accept, accepted) = mpsc::channel(options.backlog.max(1));
+        let table = HandshakeTable::new(options.half_open_timeout);
         let server = ServerCore {
             options,
+            half_open: watch::Sender::new(0),
             state: Mutex::new(State { accept: Some(accept), listening: None, suspended: false }),
             handshakes: Mutex::new(Handshakes {
-                table: HandshakeTable::new(),
+                table,
                 waiting: HashMap::new(),
                 attempts: HashMap::new(),
                 sweeping: false,
@@ -122,6 +125,20 @@ impl Server {
         lock(&self.handle.server.handshakes).table.half_open()
     }
 
+    /// [`Server::half_open`], to be watched.
+    pub fn watch_half_open(&self) -> watch::Receiver<usize> {
+        self.handle.server.half_open.subscribe()
+    }
+
+    /// Returns when the server is announced: after [`Server::listen`], which does not insist on that, and again after a
+    /// suspension. False when the server is closed, or does not listen.
+    pub async fn announced(&self) -> bool {
+        match self.handle.server.announcer() {
+            Some(announcer) => announcer.announced().await,
+            None => false,
+        }
+    }
+
     /// Unannounces and takes no more connections. Those that are there live on.
     pub async fn close(&self) {
         self.handle.server.close(&self.handle.dht.core()).await;
@@ -140,6 +157,7 @@ pub(crate) struct ServerCore {
     options: ServerOptions,
     state: Mutex<State>,
     handshakes: Mutex<Handshakes>,
+    half_open: watch::Sender<usize>,
     closed: CancellationToken,
 }
 
@@ -192,6 +210,8 @@ struct Punching {
     puncher: Puncher,
     /// The two meet at a blind relay meanwhile: punching may wait.
     relayed: bool,
+    /// A note has come.
+    heard: AtomicBool,
     /// The last round that was heard of.
     round: Mutex<u64>,
 }
@@ -278,6 +298,7 @@ impl ServerCore {
     fn clear(&self) {
         let mut handshakes = lock(&self.handshakes);
         handshakes.table.clear();
+        self.tell_half_open(&handshakes);
         handshakes.waiting.clear();
         let attempts = std::mem::take(&mut handshakes.attempts);
         drop(handshakes);
@@ -297,7 +318,9 @@ impl ServerCore {
         let now = Instant::now();
         self.sweep(now);
         let mut handshakes = lock(&self.handshakes);
-        match handshakes.table.begin(&call.payload, call.client, now) {
+        let begin = handshakes.table.begin(&call.payload, call.client, now);
+        self.tell_half_open(&handshakes);
+        match begin {
             Begin::Refused => tracing::debug!(client = %call.client, "too many handshakes under way"),
             Begin::Known(None) => {}
             Begin::Known(Some(answer)) => send_answer(&call, &request, &answer),
@@ -343,6 +366,7 @@ impl ServerCore {
         for id in due {
             handshakes.waiting.remove(&id);
         }
+        self.tell_half_open(&handshakes);
         drop(handshakes);
         drop(ended);
     }
@@ -377,6 +401,13 @@ impl ServerCore {
     fn finish(&self, id: HandshakeId) {
         let mut handshakes = lock(&self.handshakes);
         handshakes.table.finish(id, Instant::now(), |answer| answer.socket = None);
+        self.tell_half_open(&handshakes);
+    }
+
+    /// Whoever watches learns of it.
+    fn tell_half_open(&self, handshakes: &Handshakes) {
+        let now = handshakes.table.half_open();
+        self.half_open.send_if_modified(|before| std::mem::replace(before, now) != now);
     }
 
     /// A connection for whoever accepts.

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::handshake::digest;
+use crate::options::HALF_OPEN_TIMEOUT;
 
 /// Handshakes that wait for a connection, of all clients together.
 pub(crate) const MAX_HALF_OPEN: usize = 1024;
@@ -15,8 +16,6 @@ pub(crate) const MAX_HALF_OPEN: usize = 1024;
 pub(crate) const MAX_HALF_OPEN_PER_HOST: usize = 64;
 /// Handshakes that are over but remembered for late repetitions; then the oldest go first.
 pub(crate) const MAX_REMEMBERED: usize = 4096;
-/// How long a client may take from our answer to a connection (npm `hyperdht` 6.34, `HANDSHAKE_INITIAL_TIMEOUT`).
-pub(crate) const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a handshake is remembered when it is over (npm `hyperdht` 6.34, `HANDSHAKE_CLEAR_WAIT`).
 pub(crate) const REMEMBER: Duration = Duration::from_secs(10);
 
@@ -43,6 +42,8 @@ pub(crate) struct HandshakeTable<R> {
     by_message: HashMap<[u8; 32], HandshakeId>,
     half_open: usize,
     half_open_by_host: HashMap<IpAddr, usize>,
+    /// How long a client may take from our answer to a connection.
+    timeout: Duration,
     next_id: HandshakeId,
 }
 
@@ -57,12 +58,13 @@ struct Entry<R> {
 }
 
 impl<R: Clone> HandshakeTable<R> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(timeout: Duration) -> Self {
         Self {
             entries: HashMap::new(),
             by_message: HashMap::new(),
             half_open: 0,
             half_open_by_host: HashMap::new(),
+            timeout,
             next_id: 0,
         }
     }
@@ -91,7 +93,7 @@ impl<R: Clone> HandshakeTable<R> {
         self.half_open += 1;
         *self.half_open_by_host.entry(host).or_default() += 1;
         self.by_message.insert(message, id);
-        let until = now + HALF_OPEN_TIMEOUT;
+        let until = now + self.timeout;
         let entry = Entry { message, host, answer: None, half_open: true, until };
         self.entries.insert(id, entry);
         Begin::New(id)
@@ -190,7 +192,7 @@ impl<R: Clone> HandshakeTable<R> {
 
 /// Any order of events: the counts stay right and within bounds.
 pub(crate) fn fuzz(data: &[u8], start: Instant, step: Duration) {
-    let mut table = HandshakeTable::new();
+    let mut table = HandshakeTable::new(HALF_OPEN_TIMEOUT);
     let (mut now, mut known) = (start, Vec::new());
     for pair in data.chunks_exact(2) {
         let [what, which] = [pair[0], pair[1]];
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn repetitions_get_the_first_answer() {
-        let (mut table, now) = (Table::new(), Instant::now());
+        let (mut table, now) = (Table::new(HALF_OPEN_TIMEOUT), Instant::now());
         let id = new(&mut table, b"hello", client(1, 1), now);
         assert_eq!(table.begin(b"hello", client(2, 1), now), Begin::Pending(id));
         table.answered(id, Some(7));
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn who_never_connects_is_forgotten() {
-        let (mut table, now) = (Table::new(), Instant::now());
+        let (mut table, now) = (Table::new(HALF_OPEN_TIMEOUT), Instant::now());
         let id = new(&mut table, b"hello", client(1, 1), now);
         assert_eq!(table.next_deadline(), Some(now + HALF_OPEN_TIMEOUT));
         table.extend(id, now + 4 * HALF_OPEN_TIMEOUT);
@@ -264,7 +266,7 @@ mod tests {
 
     #[test]
     fn one_host_does_not_take_the_room_of_all() {
-        let (mut table, now) = (Table::new(), Instant::now());
+        let (mut table, now) = (Table::new(HALF_OPEN_TIMEOUT), Instant::now());
         for n in 0..MAX_HALF_OPEN_PER_HOST {
             new(&mut table, &n.to_le_bytes(), client(1, 1), now);
         }
@@ -274,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_bounded_and_passes() {
-        let (mut table, now) = (Table::new(), Instant::now());
+        let (mut table, now) = (Table::new(HALF_OPEN_TIMEOUT), Instant::now());
         let mut refused = 0;
         for n in 0..100_000u32 {
             refused += usize::from(table.begin(&n.to_le_bytes(), client(n, 1), now) == Begin::Refused);
@@ -288,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_is_over_makes_room_oldest_first() {
-        let (mut table, start) = (Table::new(), Instant::now());
+        let (mut table, start) = (Table::new(HALF_OPEN_TIMEOUT), Instant::now());
         for n in 0..u32::try_from(MAX_REMEMBERED).unwrap() + 10 {
             let now = start + Duration::from_micros(n.into());
             let id = new(&mut table, &n.to_le_bytes(), client(n, 1), now);

@@ -51,7 +51,7 @@ impl Testnet {
         self.node_with(DhtOptions { firewalled: Some(false), ..self.options() }).await
     }
 
-    async fn node_with(&self, options: DhtOptions) -> HyperDht {
+    pub(crate) async fn node_with(&self, options: DhtOptions) -> HyperDht {
         let node = HyperDht::new(options).await.unwrap();
         within(node.fully_bootstrapped()).await.unwrap();
         node

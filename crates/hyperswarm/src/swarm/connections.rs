@@ -160,7 +160,6 @@ impl Swarm {
             // A peer that dialled before and dials again has lost the earlier connection.
             if existing.client && self.public_key > *public_key && !outdated {
                 self.stats.duplicates += 1;
-                self.actions.push_back(Action::KeepAlive { connection: id });
                 return Err(Refusal::Duplicate);
             }
             self.stats.duplicates += 1;

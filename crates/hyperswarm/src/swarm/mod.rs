@@ -114,11 +114,6 @@ pub enum Action {
         /// Why.
         reason: CloseReason,
     },
-    /// See whether a connection is still alive.
-    KeepAlive {
-        /// Its name.
-        connection: ConnectionId,
-    },
     /// A connection is open: hand it over.
     Opened {
         /// Its name.
@@ -176,6 +171,20 @@ pub struct TopicStatus {
     pub announced: bool,
     /// The last round reached the network.
     pub reached: bool,
+}
+
+/// What a swarm has at the moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Topics that are joined, or are still being left.
+    pub topics: usize,
+    /// Peers that are known.
+    pub peers: usize,
+    /// Peers that are being dialled.
+    pub dialling: usize,
+    /// Connections that are open.
+    pub connections: usize,
 }
 
 /// What a swarm has done so far (npm's `stats`).
@@ -250,7 +259,7 @@ impl Swarm {
     /// A swarm of the peer with this public key. The seed decides everything that is left to chance.
     pub fn new(options: SwarmOptions, public_key: PublicKey, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let retries = RetryTimers::new(&mut random);
+        let retries = RetryTimers::new(&options, &mut random);
         Self {
             options,
             public_key,
@@ -320,6 +329,16 @@ impl Swarm {
     /// How many topics are joined, or are still being left.
     pub fn topic_count(&self) -> usize {
         self.topics.len()
+    }
+
+    /// All of these counts.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            topics: self.topics.len(),
+            peers: self.peers.len(),
+            dialling: self.dialling,
+            connections: self.connection_count(),
+        }
     }
 
     /// The peer with this public key, if it is known.
@@ -410,13 +429,12 @@ impl Swarm {
         self.dial_more(now);
     }
 
-    /// The addresses of this machine changed, or the network is back: connections are tried, topics get a new round.
+    /// The addresses of this machine changed, or the network is back: topics get a new round. Connections that did not
+    /// survive show it by themselves, as each says every few seconds that it lives.
     pub fn network_changed(&mut self, now: Instant) {
         if self.suspended || self.destroyed {
             return;
         }
-        let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        self.actions.extend(connections.into_iter().map(|connection| Action::KeepAlive { connection }));
         let topics: Vec<Topic> = self.topics().copied().collect();
         for topic in topics {
             self.want_round(topic, now);

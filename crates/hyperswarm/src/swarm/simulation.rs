@@ -395,7 +395,7 @@ impl World {
                 Action::Done { waiter, ok } => {
                     self.nodes[node].done.insert(waiter, ok);
                 }
-                Action::Forget { .. } | Action::KeepAlive { .. } | Action::Banned { .. } => {}
+                Action::Forget { .. } | Action::Banned { .. } => {}
             }
         }
     }

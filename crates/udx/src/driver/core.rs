@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::error::UdxError;
+use super::error::{SendError, UdxError};
 use super::instance::Instance;
 use super::socket::{Sent, SocketCore, UdxSocket};
 use super::stream::Firewall;
 use super::window::Window;
-use crate::stream::{CloseReason, Config, Event, Path, StreamState};
+use crate::stream::{CloseReason, Config, Event, MessageError, Path, StreamState};
 
 /// How long a dropped stream goes on sending what was written.
 pub const LINGER: Duration = Duration::from_secs(10);
@@ -74,6 +74,8 @@ pub(super) struct Inner {
     pub(super) messaged: bool,
     /// Somebody waits until everything written is acknowledged.
     pub(super) flushing: bool,
+    /// Somebody wants to look at the figures after the next turn.
+    pub(super) watched: bool,
     /// Packets that one call of the kernel takes, if they are as large as they may become.
     max_segments: usize,
     window: Window,
@@ -138,6 +140,7 @@ impl StreamCore {
             relayed_by: Vec::new(),
             messaged: false,
             flushing: false,
+            watched: false,
             max_segments,
             window,
         };
@@ -217,6 +220,7 @@ impl StreamCore {
             inner.scheduled = false;
         }
         drop(inner);
+        self.changed.notify_waiters();
         self.turn(Instant::now());
         Ok(())
     }
@@ -248,6 +252,17 @@ impl StreamCore {
         let now = Instant::now();
         self.lock().state.destroy(now);
         self.turn(now);
+    }
+
+    pub(super) fn send_message(self: &Arc<Self>, message: Bytes) -> Result<(), SendError> {
+        let mut inner = self.lock();
+        inner.state.send_message(message).map_err(|err| match err {
+            MessageError::TooLarge { length, limit } => SendError::TooLarge { len: length, max: limit },
+            MessageError::Full => SendError::Full,
+            MessageError::NotConnected => SendError::NotConnected,
+        })?;
+        self.turn_locked(inner, Instant::now());
+        Ok(())
     }
 
     /// The user is gone. See [`UdxStream`](super::UdxStream).
@@ -511,6 +526,7 @@ impl Inner {
         if (std::mem::take(&mut self.messaged) || closed) && self.messages.is_some() {
             after.wakers[2] = self.messages.take();
         }
+        after.notify |= std::mem::take(&mut self.watched);
         if self.state.unacknowledged() == 0 {
             after.notify |= self.flushing;
             self.flushing = false;

@@ -80,7 +80,13 @@ impl Dispatch {
         stride: usize,
         now: Instant,
     ) {
-        if !stream.lock().is_on(socket) && stream.ask_firewall(socket, from) == Firewall::Refuse {
+        let (is_on, is_stray) = {
+            let inner = stream.lock();
+            (inner.is_on(socket), inner.state.path().is_some_and(|path| path.remote != from))
+        };
+        // Through the stream's own socket everything is taken, as libudx does it; but whoever watches over the stream hears
+        // of the other address.
+        if (!is_on || is_stray) && stream.ask_firewall(socket, from) == Firewall::Refuse && !is_on {
             return;
         }
         let mut inner = stream.lock();

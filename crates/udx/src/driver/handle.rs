@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::core::{Inner, StreamCore};
-use super::error::UdxError;
+use super::error::{SendError, UdxError};
 use super::socket::UdxSocket;
 use crate::stream::{CloseReason, Stats};
 
@@ -29,6 +31,19 @@ impl UdxHandle {
     /// Where the remote is; `None` before the stream is connected.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.core.lock().state.path().map(|path| path.remote)
+    }
+
+    /// Where the remote is, as soon as that is somewhere else than at `known` (anywhere, with `None`). `None` when the
+    /// stream closes.
+    pub async fn remote_addr_other_than(&self, known: Option<SocketAddr>) -> Option<SocketAddr> {
+        self.until(|inner| {
+            let address = inner.state.path().map(|path| path.remote);
+            match inner.closed {
+                Some(_) => Some(None),
+                None => (address.is_some() && address != known).then_some(address),
+            }
+        })
+        .await
     }
 
     /// The socket that the stream sends through; `None` before the stream is connected.
@@ -56,6 +71,11 @@ impl UdxHandle {
         }
     }
 
+    /// [`UdxStream::send_message`](super::UdxStream::send_message) from elsewhere.
+    pub fn send_message(&self, message: Bytes) -> Result<(), SendError> {
+        self.core.send_message(message)
+    }
+
     /// Sends a heartbeat whenever the stream was idle for so long, as npm's `setKeepalive`; `None` sends none.
     pub fn set_keepalive(&self, interval: Option<Duration>) {
         let now = Instant::now();
@@ -72,6 +92,19 @@ impl UdxHandle {
     /// Round trip time, congestion window, MTU, bytes and packets so far.
     pub fn stats(&self) -> Stats {
         self.core.lock().state.stats()
+    }
+
+    /// Returns when `wanted` holds for [`stats`](Self::stats), which are looked at whenever something came or went; false
+    /// if the stream closes before.
+    pub async fn stats_until(&self, mut wanted: impl FnMut(&Stats) -> bool) -> bool {
+        self.until(|inner| {
+            if wanted(&inner.state.stats()) {
+                return Some(true);
+            }
+            inner.watched = true;
+            inner.closed.map(|_| false)
+        })
+        .await
     }
 
     /// Whether the stream was connected.

@@ -16,7 +16,7 @@ use super::error::{SendError, UdxError};
 use super::handle::UdxHandle;
 use super::instance::{Instance, StreamOptions};
 use super::socket::UdxSocket;
-use crate::stream::{CloseReason, MessageError};
+use crate::stream::CloseReason;
 
 /// Written bytes that make a writer transmit itself. Less waits for the task of the socket, which runs as soon as the
 /// writer's does not, and sends together what was written meanwhile.
@@ -69,6 +69,9 @@ impl UdxStream {
     /// that is every packet before [`UdxStream::connect`]. It may connect the stream itself (through a
     /// [`UdxHandle`]). Without one such packets are refused, as udx-native does it.
     ///
+    /// It is also told of packets that come through the stream's own socket, but not from its remote. Those are taken
+    /// whatever it says: its answer has no meaning there.
+    ///
     /// It runs in the task of the socket and must not block. It goes when the stream closes or is dropped.
     pub fn set_firewall(&self, firewall: impl FnMut(&UdxSocket, SocketAddr) -> Firewall + Send + 'static) {
         self.core.set_firewall(Box::new(firewall));
@@ -76,14 +79,7 @@ impl UdxStream {
 
     /// Sends a message: unordered, not repeated when lost, one datagram.
     pub fn send_message(&self, message: Bytes) -> Result<(), SendError> {
-        let mut inner = self.core.lock();
-        inner.state.send_message(message).map_err(|err| match err {
-            MessageError::TooLarge { length, limit } => SendError::TooLarge { len: length, max: limit },
-            MessageError::Full => SendError::Full,
-            MessageError::NotConnected => SendError::NotConnected,
-        })?;
-        self.core.turn_locked(inner, Instant::now());
-        Ok(())
+        self.core.send_message(message)
     }
 
     /// The next message; `None` when the stream is closed. A bounded number waits to be taken.

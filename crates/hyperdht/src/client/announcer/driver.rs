@@ -39,6 +39,8 @@ struct View {
     /// Where the node can be reached itself, as of the last announcement.
     own_address: Option<SocketAddr>,
     attempted: bool,
+    /// It is announced, and what was found is all in use.
+    announced: bool,
     quiet: bool,
     ended: bool,
 }
@@ -85,6 +87,12 @@ impl AnnouncerHandle {
     /// Waits until the first attempt to announce is over, well or not.
     pub(crate) async fn started(&self) {
         self.wait(|view| view.attempted || view.ended).await;
+    }
+
+    /// Waits until it is announced; false when it will not be.
+    pub(crate) async fn announced(&self) -> bool {
+        let mut view = self.view.clone();
+        view.wait_for(|view| view.announced || view.ended).await.is_ok_and(|view| !view.ended)
     }
 
     /// Waits until the relays are as wanted.
@@ -243,13 +251,13 @@ impl Driver {
     }
 
     fn show(&self) {
-        let (attempted, quiet) = (self.state.attempted(), self.state.is_quiet());
+        let flags = (self.state.attempted(), self.state.is_announced(), self.state.is_quiet());
         self.publish.send_if_modified(|view| {
             let same =
-                view.relays == self.state.relays() && (view.attempted, view.quiet) == (attempted, quiet);
+                view.relays == self.state.relays() && (view.attempted, view.announced, view.quiet) == flags;
             if !same {
                 view.relays = self.state.relays().to_vec();
-                (view.attempted, view.quiet) = (attempted, quiet);
+                (view.attempted, view.announced, view.quiet) = flags;
             }
             !same
         });

@@ -129,6 +129,11 @@ impl Announcer {
         self.attempted
     }
 
+    /// It is announced, and what was found last is all in use.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.wish == Wish::Announced && !self.relays.is_empty() && self.phase != Phase::Announcing
+    }
+
     /// Nothing is announced any more, and nothing on its way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.wish != Wish::Announced

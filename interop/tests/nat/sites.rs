@@ -82,16 +82,21 @@ impl Namespace {
     }
 
     fn run(&self, command: &str) {
-        let mut inside = Command::new("nsenter");
-        let status = inside.args(["-t", &self.id(), "-n"]).args(command.split(' ')).status();
+        let enter = enter(&self.id());
+        let status = Command::new(&enter[0]).args(&enter[1..]).args(command.split(' ')).status();
         assert!(status.expect("nsenter runs").success(), "{command}");
     }
 
     fn load(&self, rules: &str) {
         use std::io::Write;
-        let mut nft = Command::new("nsenter");
-        nft.args(["-t", &self.id(), "-n", "nft", "-f", "-"]).stdin(Stdio::piped());
-        let mut nft = nft.spawn().expect("nsenter runs");
+        let enter = enter(&self.id());
+        let mut nft = Command::new(&enter[0]);
+        let mut nft = nft
+            .args(&enter[1..])
+            .args(["nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("nsenter runs");
         nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
         assert!(nft.wait().unwrap().success(), "{rules}");
     }
@@ -158,19 +163,45 @@ impl Internet {
         None
     }
 
-    pub(crate) fn namespace(&self) -> &str {
-        // The id is asked for once; leaking a few bytes in a test keeps its users simple.
-        Box::leak(self.0.id().into_boxed_str())
+    pub(crate) fn namespace(&self) -> String {
+        self.0.id()
+    }
+
+    /// A machine of the internet, as whose only part `wan` has a public address.
+    fn machine(&self, number: u8) -> Namespace {
+        let (up, machine) = (format!("s{number}"), Namespace::make());
+        self.0.link(&up, &machine, "wan");
+        self.0.run(&format!("ip addr add 45.10.{number}.1/24 dev {up}"));
+        machine.run(&format!("ip addr add 45.10.{number}.2/24 dev wan"));
+        machine.run(&format!("ip route add default via 45.10.{number}.1"));
+        machine
+    }
+
+    /// Connects a site with two hosts that reach each other inside, behind a symmetric NAT; the namespaces of the hosts.
+    pub(crate) fn home(&self) -> (Home, [String; 2]) {
+        const NUMBER: u8 = 50;
+        let router = self.machine(NUMBER);
+        router.run("sysctl -qw net.ipv4.ip_forward=1");
+        let hosts = [2, 3].map(|last| {
+            let (host, port) = (Namespace::make(), format!("lan{last}"));
+            router.link(&port, &host, "eth0");
+            // The router is the switch as well: every host has a cable of its own to it.
+            router.run(&format!("ip addr add 192.168.{NUMBER}.1/32 dev {port}"));
+            router.run(&format!("ip route add 192.168.{NUMBER}.{last}/32 dev {port}"));
+            host.run(&format!("ip addr add 192.168.{NUMBER}.{last}/32 dev eth0"));
+            host.run(&format!("ip route add 192.168.{NUMBER}.1/32 dev eth0"));
+            host.run(&format!("ip route add default via 192.168.{NUMBER}.1"));
+            host
+        });
+        router.load(&Kind::Symmetric.rules(""));
+        let namespaces = hosts.each_ref().map(Namespace::id);
+        (Home { _router: router, _hosts: hosts }, namespaces)
     }
 
     /// Connects a site.
     pub(crate) fn site(&self, side: u8, kind: Kind) -> Site {
         let number = 1 + side * 10 + kind as u8;
-        let (up, router) = (format!("s{number}"), Namespace::make());
-        self.0.link(&up, &router, "wan");
-        self.0.run(&format!("ip addr add 45.10.{number}.1/24 dev {up}"));
-        router.run(&format!("ip addr add 45.10.{number}.2/24 dev wan"));
-        router.run(&format!("ip route add default via 45.10.{number}.1"));
+        let router = self.machine(number);
         if kind == Kind::Open {
             return Site { router, host: None };
         }
@@ -187,6 +218,31 @@ impl Internet {
 
 /// Nodes of the DHT.
 pub(crate) const NODES: u8 = 12;
+
+/// How a client got to the server at `remote`, as far as can be told from there and from what the client has counted.
+pub(crate) fn how(remote: &str, random: u64, consistent: u64, open: u64) -> &'static str {
+    match remote {
+        _ if remote.starts_with("45.10.0.") => "relay",
+        _ if remote.starts_with("192.168.") => "inside",
+        _ if random > 0 => "random punch",
+        _ if consistent > 0 => "punch",
+        _ if open > 0 => "call",
+        // The packet that opened our NAT for where the server seemed to be was answered at once, or the server called.
+        _ => "first packet",
+    }
+}
+
+/// The beginning of a command that is to run in this namespace.
+pub(crate) fn enter(namespace: &str) -> [String; 4] {
+    ["nsenter", "-t", namespace, "-n"].map(str::to_owned)
+}
+
+/// A router and two hosts behind it.
+#[derive(Debug)]
+pub(crate) struct Home {
+    _router: Namespace,
+    _hosts: [Namespace; 2],
+}
 
 /// A router and the host behind it; or the host alone.
 #[derive(Debug)]

@@ -1,17 +1,19 @@
-//! One peer: this program, started again inside a namespace.
+//! Peers of ours: this program, started again inside a namespace.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyperdht::relay::{RelayLimits, RelayService};
 use hyperdht::{ConnectOptions, DhtOptions, HyperDht, KeyPair, ServerOptions};
+use interop::{DEADLINE, hex};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::sites::NODES;
+use crate::sites::{self, NODES};
+use crate::{Connected, Tried};
 
 /// What the peer is told to do; unset in the test itself.
 const ROLE: &str = "HYPERDHT_NAT_PEER";
@@ -28,8 +30,9 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) async fn start(namespace: &str, role: &[&str]) -> Self {
         let program = std::env::current_exe().unwrap();
-        let mut child = Command::new("nsenter")
-            .args(["-t", namespace, "-n"])
+        let enter = sites::enter(namespace);
+        let mut child = Command::new(&enter[0])
+            .args(&enter[1..])
             .arg(program)
             .args(["--ignored", "--exact", "peer_process", "--nocapture"])
             .env(ROLE, role.join(" "))
@@ -53,35 +56,14 @@ impl Process {
     }
 }
 
-/// What came of two connections, one without and one with a blind relay.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Outcome {
-    pub(crate) direct: bool,
-    /// With the relay it works, by whatever way.
-    pub(crate) relayed: bool,
-    pub(crate) said: Vec<String>,
-    /// What the server of a failure knew.
-    pub(crate) servers: Vec<String>,
-}
-
-impl Outcome {
-    pub(crate) fn take(&mut self, with_relay: bool, line: &str, server: &str) {
-        let ok = line.starts_with("ok ");
-        if with_relay {
-            self.relayed = ok
-        } else {
-            self.direct = ok
-        }
-        self.said.push(line.to_owned());
-        if !ok {
-            self.servers.push(server.to_owned());
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} / {}", self.said[0], self.said[1])
+/// A client in this namespace calls a server.
+pub(crate) async fn call(namespace: &str, bootstrap: &str, key: &str, relay: Option<&str>) -> Tried {
+    let calling = Process::start(namespace, &["client", bootstrap, key, relay.unwrap_or("-")]).await;
+    let line = tokio::time::timeout(DEADLINE, calling.line()).await;
+    let line = line.unwrap_or_else(|_| "nothing came of it in time".to_owned());
+    match line.strip_prefix("ok ").and_then(|said| said.split_once(' ')) {
+        Some((remote, how)) => Ok(Connected { how: how.to_owned(), remote: remote.to_owned() }),
+        None => Err(line),
     }
 }
 
@@ -121,7 +103,7 @@ async fn network() {
     }
     let key_pair = KeyPair::generate();
     let relay = RelayService::listen(&nodes[2], key_pair.clone(), RelayLimits::default()).await.unwrap();
-    say(format_args!("45.10.0.1:49737 {}", hex(&key_pair.public)));
+    say(format_args!("45.10.0.1:49737 {}", hex(key_pair.public)));
     std::future::pending::<()>().await;
     drop(relay);
 }
@@ -142,7 +124,7 @@ async fn server(bootstrap: &str) {
     server.listen(key_pair.clone()).await.unwrap();
     let rpc = node.rpc();
     let ports = [rpc.server_socket(), rpc.client_socket()].map(|socket| socket.local_addr().port());
-    say(format_args!("{} {ports:?} {:?}", hex(&key_pair.public), node.status()));
+    say(format_args!("{} {ports:?} {:?}", hex(key_pair.public), node.status()));
     while let Some(mut connection) = server.accept().await {
         tokio::spawn(async move {
             while let Some(Ok(message)) = connection.recv().await {
@@ -161,32 +143,21 @@ async fn client(bootstrap: &str, key: &str, relay: &str) {
     let options = ConnectOptions { relay_through, ..ConnectOptions::default() };
     let mut connection = match node.connect(unhex(key), options).await {
         Ok(connection) => connection,
-        Err(error) => return say(format_args!("no {error}")),
+        Err(error) => return say(format_args!("no {error}; we: {:?}", node.status())),
     };
     connection.send(Bytes::from_static(b"are you there?")).await.unwrap();
-    let answer = tokio::time::timeout(Duration::from_secs(20), connection.recv()).await;
+    let answer = tokio::time::timeout(DEADLINE, connection.recv()).await;
     let took = started.elapsed().as_secs_f32();
-    let from = connection.remote_addr();
+    let remote = connection.remote_addr().map_or_else(|| "nowhere".to_owned(), |remote| remote.to_string());
     let punches = node.status().punches;
-    let how = match (from.is_some_and(|from| from.ip().to_string().starts_with("45.10.0.")), punches) {
-        (true, _) => "relay",
-        (false, p) if p.random > 0 => "random punch",
-        (false, p) if p.consistent > 0 => "punch",
-        (false, p) if p.open > 0 => "call",
-        // The packet that opened our NAT for where the server seemed to be was answered at once, or the server called.
-        _ => "first packet",
-    };
+    let how = sites::how(&remote, punches.random, punches.consistent, punches.open);
     match answer {
-        Ok(Some(Ok(_))) => say(format_args!("ok {how} {took:.1} s")),
+        Ok(Some(Ok(_))) => say(format_args!("ok {remote} {how} {took:.1} s")),
         other => {
             let got = other.map(|message| message.map(|result| result.err().map(|err| err.to_string())));
-            say(format_args!("no answer {how} {took:.1} s from {from:?}: {got:?}; we: {:?}", node.status()));
+            say(format_args!("no answer {how} {took:.1} s from {remote}: {got:?}; we: {:?}", node.status()));
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> [u8; 32] {
