@@ -19,13 +19,14 @@ exports.Corestore = Corestore
 exports.SMALL = 100
 exports.LARGE = 64 * 1024
 
-// Runs `main(folder)`, prints what it answers as the value, and removes the folder, unless the bench program gave the
-// place: it removes that itself, when this process is gone and RocksDB's background threads write nothing any more.
+// Runs `main(folder)`, prints what it answers (a number is the value), and removes the folder, unless the bench program
+// gave the place: it removes that itself, when this process is gone and RocksDB's background threads write nothing more.
 exports.measure = async function (main) {
   const folder = fs.mkdtempSync(path.join(process.env.BENCH_DIR || os.tmpdir(), 'js-'))
   let code = 0
   try {
-    console.log(JSON.stringify({ value: await main(folder) }))
+    const answer = await main(folder)
+    console.log(JSON.stringify(typeof answer === 'number' ? { value: answer } : answer))
   } catch (err) {
     console.error(err)
     code = 1

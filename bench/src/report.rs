@@ -1,7 +1,7 @@
 //! The table: ours, JS, ratio, aim.
 
 use crate::plan::{Aim, Benchmark, Better};
-use crate::run::{Cores, Figure};
+use crate::run::{Besides, Cores, Figure};
 
 pub(crate) fn header() {
     println!("{:<22} {:<42} {:>14} {:>14} {:>8} {:>9}", "benchmark", "what", "ours", "JS", "ratio", "aim");
@@ -18,7 +18,7 @@ pub(crate) fn row(benchmark: &Benchmark, ours: Option<Figure>, js: Option<Figure
         Aim::None => ("-".to_owned(), None),
     };
     println!(
-        "{:<22} {:<42} {:>14} {:>14} {:>8} {:>9} {}",
+        "{:<22} {:<42} {:>14} {:>14} {:>8} {:>9} {}{}",
         benchmark.name,
         format!("{} ({})", benchmark.what, benchmark.unit),
         figure(ours),
@@ -29,13 +29,38 @@ pub(crate) fn row(benchmark: &Benchmark, ours: Option<Figure>, js: Option<Figure
             Some(true) => "reached",
             Some(false) => "missed",
             None => "",
-        }
+        },
+        besides(ours, js)
     );
+}
+
+/// The server's memory afterwards, and how busy the client was: ours, then JS.
+fn besides(ours: Option<Figure>, js: Option<Figure>) -> String {
+    let pair = |pick: fn(Besides) -> Option<f64>| {
+        let text = |figure: Option<Figure>| {
+            figure
+                .and_then(|figure| pick(figure.besides))
+                .map_or("-".to_owned(), |value| format!("{value:.0}"))
+        };
+        [ours, js]
+            .into_iter()
+            .flatten()
+            .any(|figure| pick(figure.besides).is_some())
+            .then(|| (text(ours), text(js)))
+    };
+    let mut said = String::new();
+    if let Some((ours, js)) = pair(|besides| besides.memory) {
+        said += &format!("  server {ours} / {js} MiB");
+    }
+    if let Some((ours, js)) = pair(|besides| besides.busy.map(|busy| busy * 100.0)) {
+        said += &format!("  client {ours} / {js} % busy");
+    }
+    said
 }
 
 /// The value, with a `'` where it was reached on one core.
 fn figure(figure: Option<Figure>) -> String {
-    let Some(Figure { value, cores }) = figure else { return "-".to_owned() };
+    let Some(Figure { value, cores, .. }) = figure else { return "-".to_owned() };
     let text = match value {
         value if value >= 1000.0 => thousands(value),
         value if value >= 10.0 => format!("{value:.1}"),
@@ -62,11 +87,12 @@ mod tests {
 
     #[test]
     fn figures_read_well() {
-        let all = |value| figure(Some(Figure { value, cores: Cores::All }));
+        let besides = Besides::default();
+        let all = |value| figure(Some(Figure { value, cores: Cores::All, besides }));
         assert_eq!(all(1_234_567.0), "1,234,567");
         assert_eq!(all(999.94), "999.9");
         assert_eq!(all(0.5), "0.500");
-        assert_eq!(figure(Some(Figure { value: 1000.0, cores: Cores::One })), "1,000'");
+        assert_eq!(figure(Some(Figure { value: 1000.0, cores: Cores::One, besides })), "1,000'");
         assert_eq!(figure(None), "-");
     }
 }

@@ -20,6 +20,16 @@ pub(crate) enum Cores {
 pub(crate) struct Figure {
     pub(crate) value: f64,
     pub(crate) cores: Cores,
+    pub(crate) besides: Besides,
+}
+
+/// What else the run with the median tells, where it does.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Besides {
+    /// Resident memory of the server afterwards, in MiB.
+    pub(crate) memory: Option<f64>,
+    /// The share of a core that the client took: near 1 it is what limits the figure.
+    pub(crate) busy: Option<f64>,
 }
 
 /// The folder for everything that a benchmark writes, and the fixtures that were made so far.
@@ -73,9 +83,9 @@ impl Bench {
     }
 
     fn best(&self, benchmark: &Benchmark, line: &[String]) -> Result<Figure> {
-        let all = Figure { value: self.median(line)?, cores: Cores::All };
+        let all = self.median(line, Cores::All)?;
         let Some(pinned) = pinned(line) else { return Ok(all) };
-        let one = Figure { value: self.median(&pinned)?, cores: Cores::One };
+        let one = self.median(&pinned, Cores::One)?;
         let one_is_better = match benchmark.better {
             Better::Higher => one.value > all.value,
             Better::Lower => one.value < all.value,
@@ -83,16 +93,17 @@ impl Bench {
         Ok(if one_is_better { one } else { all })
     }
 
-    fn median(&self, line: &[String]) -> Result<f64> {
+    fn median(&self, line: &[String], cores: Cores) -> Result<Figure> {
         let mut values = Vec::with_capacity(self.runs);
         for _ in 0..self.runs {
             values.push(self.once(line)?);
         }
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().context("at least one run")
+        values.sort_by(|(one, _), (two, _)| one.total_cmp(two));
+        let (value, besides) = values.get(values.len() / 2).copied().context("at least one run")?;
+        Ok(Figure { value, cores, besides })
     }
 
-    fn once(&self, line: &[String]) -> Result<f64> {
+    fn once(&self, line: &[String]) -> Result<(f64, Besides)> {
         let (program, args) = line.split_first().context("a command line has a program")?;
         let output = Command::new(program)
             .args(args)
@@ -108,7 +119,9 @@ impl Bench {
         let answer = text.lines().last().unwrap_or_default();
         let value: serde_json::Value = serde_json::from_str(answer)
             .with_context(|| format!("`{}` answered {answer:?}", line.join(" ")))?;
-        value["value"].as_f64().with_context(|| format!("`{}` answered {answer}", line.join(" ")))
+        let besides = Besides { memory: value["memory"].as_f64(), busy: value["busy"].as_f64() };
+        let value = value["value"].as_f64();
+        Ok((value.with_context(|| format!("`{}` answered {answer}", line.join(" ")))?, besides))
     }
 
     /// Made at the first need.

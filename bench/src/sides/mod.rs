@@ -1,9 +1,11 @@
 //! Our halves of the benchmarks: each does what the script of `bench/js` does, with the same sizes and counts.
 
+mod daemon;
 mod local;
 mod memory;
 mod peers;
 mod process;
+mod rpc;
 mod scratch;
 mod swarm;
 mod udx;
@@ -58,6 +60,8 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
         "swarm-writer" => return runtime.block_on(swarm::writer(args)),
         "memory-idle" => runtime.block_on(memory::resident(args, false))?,
         "memory-open" => runtime.block_on(memory::resident(args, true))?,
+        _ if name.starts_with("rpc-rust-") => return runtime.block_on(rpc::rust(name)),
+        _ if name.starts_with("rpc-") => return rpc::node(name),
         _ => bail!("no such benchmark: {name}"),
     };
     println!("{}", serde_json::json!({ "value": value }));

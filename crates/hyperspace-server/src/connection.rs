@@ -79,7 +79,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             self.rpc.poll(context)?;
             let before = self.rpc.outbox.len();
             let blocked = self.poll_write(context)?.is_pending();
-            self.rpc.written();
+            self.rpc.written()?;
             if blocked {
                 self.poll_stalled(context, self.rpc.outbox.len() < before)?;
             } else {

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// What may wait for one client that does not read, in bytes of answers and events together. It is let go beyond that.
+///
+/// The longest answer has to fit: a block of 15 MiB behind the answers that were ready before it.
+pub(crate) const MAX_UNREAD: usize = 32 << 20;
+
 /// What one client may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -15,6 +20,8 @@ pub struct Limits {
     pub max_waiting: usize,
     /// Answers that wait to be written before no further request is worked on.
     pub unsent_high_water: usize,
+    /// Answers and events, in bytes, that wait because the client does not read; beyond, it is let go.
+    pub max_unread: usize,
     /// How long a client may leave what is ready for it unread.
     pub stall: Duration,
     /// How long a connection has, from its first byte on, to show an access token where one is wanted.
@@ -31,6 +38,7 @@ impl Default for Limits {
             max_sessions: 262_144,
             max_waiting: 65_536,
             unsent_high_water: 1 << 20,
+            max_unread: MAX_UNREAD,
             stall: Duration::from_secs(60),
             admission: Duration::from_secs(15),
             max_pending: 64,

@@ -24,10 +24,8 @@ use tokio::sync::Notify;
 
 /// From so many waiting events on, appends to one core are told together.
 const GATHER_FROM: usize = 1024;
-/// A client that leaves more events than this unread is let go.
-const MAX_EVENTS: usize = 65_536;
-/// Messages of extensions that a client leaves unread, in bytes; further ones are lost.
-const MAX_EXTENSION_BYTES: usize = 32 << 20;
+/// What an event counts for, besides the data that it carries: at least as much as it takes in memory and on the wire.
+const EVENT_BYTES: usize = size_of::<Event>() + 64;
 
 /// Something to tell a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,19 +44,23 @@ pub(crate) enum Event {
 }
 
 /// The events that wait for one client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     /// Somebody who waits for that may look whether everything was told.
     told: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     events: VecDeque<Event>,
+    /// What the events count for.
+    bytes: usize,
+    /// What the connection has ready and cannot write, in bytes.
+    unsent: usize,
+    /// The most that both may be together.
+    limit: usize,
     overflow: bool,
-    /// Bytes of extension messages among the events.
-    extension_bytes: usize,
     /// How many events have come, how many were turned into frames, and how many of these were handed to the
     /// connection's stream.
     pushed: u64,
@@ -69,6 +71,23 @@ struct State {
 }
 
 impl Mailbox {
+    /// For a client that may leave so many bytes unread.
+    pub(crate) fn new(limit: usize) -> Self {
+        let state = State {
+            events: VecDeque::new(),
+            bytes: 0,
+            unsent: 0,
+            limit,
+            overflow: false,
+            pushed: 0,
+            drained: 0,
+            written: 0,
+            gone: false,
+            waker: None,
+        };
+        Self { state: Mutex::new(state), told: Notify::new() }
+    }
+
     /// Takes an event and wakes the connection.
     pub(crate) fn push(&self, event: Event) {
         let waker = {
@@ -85,10 +104,11 @@ impl Mailbox {
     pub(crate) fn drain(&self, outbox: &mut Outbox) -> bool {
         let mut state = self.lock();
         state.drained = state.pushed;
-        state.extension_bytes = 0;
+        state.bytes = 0;
         for event in state.events.drain(..) {
             event.write(outbox);
         }
+        state.unsent = outbox.len();
         if state.events.capacity() > 4 * GATHER_FROM {
             state.events.shrink_to(GATHER_FROM);
         }
@@ -101,20 +121,35 @@ impl Mailbox {
         if !state.events.is_empty() || state.overflow {
             return true;
         }
-        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            state.waker = Some(context.waker().clone());
-        }
+        state.wake_by(context);
         false
     }
 
-    /// What was drained has been handed to the connection's stream, as far as that takes it.
-    pub(crate) fn written(&self) {
+    /// Asks to be woken by the next event, and leaves those that are there: the client has not read what came before
+    /// them. How many bytes of events wait; `None` when they are too many.
+    pub(crate) fn hold(&self, context: &Context<'_>) -> Option<usize> {
         let mut state = self.lock();
-        if state.written != state.drained {
-            state.written = state.drained;
+        state.wake_by(context);
+        (!state.overflow).then_some(state.bytes)
+    }
+
+    /// What was drained has been handed to the connection's stream, as far as that takes it; so many bytes it did not
+    /// take. When it is full, the client counts as told of everything: nobody waits for one that does not read.
+    pub(crate) fn written(&self, unsent: usize, full: bool) {
+        let mut state = self.lock();
+        state.unsent = unsent;
+        let written = if full { state.pushed } else { state.drained };
+        if state.written < written {
+            state.written = written;
             drop(state);
             self.told.notify_waiters();
         }
+    }
+
+    /// What waits for the client, in bytes.
+    pub(crate) fn unread(&self) -> usize {
+        let state = self.lock();
+        state.bytes + state.unsent
     }
 
     /// The client is gone: nobody waits for it any more.
@@ -162,23 +197,39 @@ impl State {
             (*length, *byte_length) = (*l, *b);
             return;
         }
-        if self.events.len() >= MAX_EVENTS {
-            self.overflow = true;
+        let bytes = event.counts_for();
+        // Peers cannot be made to wait: a client that does not read misses messages.
+        let is_message = matches!(event, Event::Extension { .. });
+        let limit = if is_message { self.limit / 2 } else { self.limit };
+        if self.bytes.saturating_add(self.unsent).saturating_add(bytes) > limit {
+            self.overflow |= !is_message;
             return;
         }
-        if let Event::Extension { data, .. } = &event {
-            let bytes = self.extension_bytes.saturating_add(data.len());
-            if bytes > MAX_EXTENSION_BYTES {
-                return;
-            }
-            self.extension_bytes = bytes;
-        }
+        self.bytes += bytes;
         self.pushed += 1;
         self.events.push_back(event);
+    }
+
+    fn wake_by(&mut self, context: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            self.waker = Some(context.waker().clone());
+        }
     }
 }
 
 impl Event {
+    fn counts_for(&self) -> usize {
+        let data = match self {
+            Self::Extension { data, .. } => data.len(),
+            Self::PeerOpen { peer, .. }
+            | Self::PeerRemove { peer, .. }
+            | Self::NetworkPeerAdd { peer }
+            | Self::NetworkPeerRemove { peer } => peer.remote_address.len() + peer.kind.len(),
+            _ => 0,
+        };
+        EVENT_BYTES + data
+    }
+
     fn write(self, outbox: &mut Outbox) {
         match self {
             Self::Append { session: id, length, byte_length } => {
@@ -201,8 +252,6 @@ impl Event {
             Self::Upload { session: id, seq, bytes } => {
                 outbox.event(Method::HypercoreOnUpload, &UploadEvent { id, seq, byte_length: bytes });
             }
-            // Peers cannot be made to wait: a client that does not read misses messages.
-            Self::Extension { .. } if outbox.len() > MAX_EXTENSION_BYTES => {}
             Self::Extension { session: id, resource: resource_id, remote, data } => {
                 let remote_public_key = Some(Bytes::copy_from_slice(&remote));
                 let message = ExtensionMessage { id, resource_id, remote_public_key, data };
@@ -286,6 +335,7 @@ impl EventSink for Forward {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_UNREAD;
     use hyperspace_common::{Decoder, decode};
 
     fn append(session: u64, length: u64) -> Event {
@@ -308,7 +358,7 @@ mod tests {
 
     #[test]
     fn one_append_one_event() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(MAX_UNREAD);
         for length in 1..=100 {
             mailbox.push(append(0, length));
         }
@@ -317,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_client_that_falls_behind_gets_the_newest_length_only() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(MAX_UNREAD);
         for length in 1..=1_000_000 {
             mailbox.push(append(0, length));
         }
@@ -327,47 +377,69 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_reads_nothing_is_noticed() {
-        let mailbox = Mailbox::default();
-        for length in 0..=MAX_EVENTS as u64 {
+    fn what_a_client_leaves_unread_is_bounded() {
+        let mailbox = Mailbox::new(1 << 20);
+        let context = Context::from_waker(Waker::noop());
+        for length in 0..1 << 20 {
+            // Of two sessions in turn, so that nothing is gathered.
             mailbox.push(append(length % 2, length));
+            assert!(mailbox.unread() <= 1 << 20);
         }
-        assert!(!mailbox.drain(&mut Outbox::new()));
+        assert_eq!(mailbox.hold(&context), None);
+        let mut outbox = Outbox::new();
+        assert!(!mailbox.drain(&mut outbox));
+        assert!(outbox.len() < 1 << 20, "a frame is no larger than what its event counts for");
+    }
+
+    #[test]
+    fn what_the_connection_cannot_write_counts() {
+        let mailbox = Mailbox::new(1 << 20);
+        mailbox.written((1 << 20) - EVENT_BYTES, true);
+        mailbox.push(append(0, 1));
+        assert!(mailbox.hold(&Context::from_waker(Waker::noop())).is_some());
+        mailbox.push(append(0, 2));
+        assert!(mailbox.hold(&Context::from_waker(Waker::noop())).is_none());
     }
 
     #[test]
     fn it_is_known_whether_everything_was_told() {
         use futures::FutureExt;
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(MAX_UNREAD);
         assert_eq!(mailbox.untold(), None);
         mailbox.push(append(0, 1));
         let event = mailbox.untold().unwrap();
         mailbox.drain(&mut Outbox::new());
         assert!(mailbox.told(event).now_or_never().is_none());
-        mailbox.written();
+        mailbox.written(0, false);
         assert!(mailbox.told(event).now_or_never().is_some());
         mailbox.push(append(0, 2));
-        assert!(mailbox.untold().is_some());
+        let event = mailbox.untold().unwrap();
+        mailbox.written(0, false);
+        assert!(mailbox.told(event).now_or_never().is_none(), "it was not turned into a frame yet");
+        mailbox.written(1, true);
+        assert!(mailbox.told(event).now_or_never().is_some(), "nobody waits for a client that does not read");
+        mailbox.push(append(0, 3));
         mailbox.gone();
         assert_eq!(mailbox.untold(), None);
     }
 
     #[test]
     fn extension_messages_are_bounded() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(MAX_UNREAD);
         let data = Bytes::from(vec![0; 1 << 20]);
         for _ in 0..100 {
             let data = data.clone();
             mailbox.push(Event::Extension { session: 0, resource: 0, remote: [0; 32], data });
         }
         let mut outbox = Outbox::new();
-        assert!(mailbox.drain(&mut outbox));
-        assert_eq!(outbox.len() >> 20, MAX_EXTENSION_BYTES >> 20);
+        mailbox.push(append(0, 1));
+        assert!(mailbox.drain(&mut outbox), "messages are lost, and nothing else");
+        assert_eq!(outbox.len() >> 20, (MAX_UNREAD / 2 >> 20) - 1);
     }
 
     #[test]
     fn who_waits_is_woken_once_an_event_is_there() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(MAX_UNREAD);
         let context = Context::from_waker(Waker::noop());
         assert!(!mailbox.register(&context));
         mailbox.push(append(0, 1));

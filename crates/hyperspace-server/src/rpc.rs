@@ -74,9 +74,16 @@ pub enum Gone {
         /// How long it had.
         seconds: f64,
     },
-    /// It does not read its events.
-    #[error("it does not read its events, and too many of them have piled up")]
-    TooManyEvents,
+    /// It reads too little of what it is told.
+    #[error(
+        "it does not read: {bytes} bytes of answers and events wait for it, and it may leave {limit} unread"
+    )]
+    TooMuchUnread {
+        /// Bytes that wait for it.
+        bytes: usize,
+        /// The most that may wait.
+        limit: usize,
+    },
     /// There are too many clients.
     #[error("there are too many clients")]
     TooManyClients,
@@ -148,8 +155,8 @@ pub(crate) struct Rpc {
     appends: Option<AppendGroup>,
     /// By their resources.
     extensions: HashMap<u64, Extension>,
-    /// Events were turned into frames since the last write.
-    drained: bool,
+    /// Events wait because the client has not read what came before them.
+    holding: bool,
     /// Received, not yet looked at.
     input: BytesMut,
     /// Whole frames that are being worked on, and how far.
@@ -203,7 +210,7 @@ impl Rpc {
             waits: FuturesUnordered::new(),
             appends: None,
             extensions: HashMap::new(),
-            drained: false,
+            holding: false,
             input: BytesMut::new(),
             burst: Bytes::new(),
             at: 0,
@@ -219,14 +226,19 @@ impl Rpc {
 
     /// Whether more should be received: all that has come was worked on, and the answers are being read.
     pub(crate) fn wants_input(&self) -> bool {
-        self.fault.is_none() && self.at >= self.burst.len() && self.has_room()
+        self.fault.is_none() && !self.holding && self.at >= self.burst.len() && self.has_room()
     }
 
     /// Does everything that can be done now, and asks to be woken for the rest.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Result<(), Gone> {
         loop {
-            while self.mailbox.register(context) {
+            while self.has_room() && self.mailbox.register(context) {
                 self.drain_events()?;
+            }
+            self.holding = false;
+            if !self.has_room() {
+                let held = self.mailbox.hold(context).ok_or_else(|| self.too_much_unread())?;
+                self.holding = held > 0;
             }
             self.poll_waits(context)?;
             if !self.has_room() || !self.work()? {
@@ -290,16 +302,19 @@ impl Rpc {
         self.outbox.len() < self.limits.unsent_high_water
     }
 
-    /// What was ready has been handed to the stream.
-    pub(crate) fn written(&mut self) {
-        if std::mem::take(&mut self.drained) {
-            self.mailbox.written();
-        }
+    /// What was ready has been handed to the stream, as far as that takes it.
+    pub(crate) fn written(&mut self) -> Result<(), Gone> {
+        let unsent = self.outbox.len();
+        self.mailbox.written(unsent, !self.has_room());
+        if unsent > self.limits.max_unread { Err(self.too_much_unread()) } else { Ok(()) }
     }
 
     fn drain_events(&mut self) -> Result<(), Gone> {
-        self.drained = true;
-        if self.mailbox.drain(&mut self.outbox) { Ok(()) } else { Err(Gone::TooManyEvents) }
+        if self.mailbox.drain(&mut self.outbox) { Ok(()) } else { Err(self.too_much_unread()) }
+    }
+
+    fn too_much_unread(&self) -> Gone {
+        Gone::TooMuchUnread { bytes: self.mailbox.unread(), limit: self.limits.max_unread }
     }
 
     fn frame(&mut self, call: Header, payload: Range<usize>) -> Result<(), Gone> {

@@ -473,12 +473,12 @@ impl Clients {
     }
 
     /// Takes a client in, unless there are too many.
-    fn enter(self: &Arc<Self>, id: u64, limit: usize) -> Option<(Arc<Mailbox>, Presence)> {
+    fn enter(self: &Arc<Self>, id: u64, limits: &Limits) -> Option<(Arc<Mailbox>, Presence)> {
         let mut state = self.lock();
-        if state.mailboxes.len() >= limit {
+        if state.mailboxes.len() >= limits.max_clients {
             return None;
         }
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::new(limits.max_unread));
         state.mailboxes.insert(id, mailbox.clone());
         Some((mailbox, Presence { clients: self.clone(), id }))
     }
@@ -544,7 +544,7 @@ where
 {
     let id = shared.next_client.fetch_add(1, Ordering::Relaxed);
     let limits = shared.limits.clone();
-    let Some((mailbox, presence)) = shared.clients.enter(id, limits.max_clients) else {
+    let Some((mailbox, presence)) = shared.clients.enter(id, &limits) else {
         warn!(limit = limits.max_clients, "a client was turned away: there are too many");
         return Gone::TooManyClients;
     };

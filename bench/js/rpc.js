@@ -1,0 +1,97 @@
+'use strict'
+// The Node client (npm @hyperspace/client) with a daemon of its own: the Node one (npm hyperspace), or ours.
+//
+//   node rpc.js WHAT [ours]
+//
+// Besides the value it answers `memory`, the daemon's resident memory afterwards in MiB, and `busy`, the share of a core
+// that this client took: near 1 it is the client that limits the figure.
+const { spawn } = require('child_process')
+const { createRequire } = require('module')
+const fs = require('fs')
+const path = require('path')
+const readline = require('readline')
+const { measure, now, SMALL, LARGE } = require('./harness.js')
+
+const [what, ours] = process.argv.slice(2)
+const old = path.join(__dirname, '../../interop/js-old')
+const WINDOW = 1000
+const LARGE_WINDOW = 16
+
+function daemon (folder) {
+  const store = path.join(folder, 'store')
+  const program = path.join(path.dirname(process.env.BENCH_PROGRAM || ''), 'hyperspace-server')
+  const [command, args] = ours
+    ? [program, ['--offline', '-h', 'bench', '-s', store]]
+    : [process.execPath, [path.join(old, 'server.js'), store, 'bench']]
+  const env = { ...process.env, TMPDIR: folder }
+  const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
+  process.on('exit', () => child.kill('SIGKILL'))
+  const first = require('events').once(readline.createInterface({ input: child.stdout }), 'line')
+  const memory = () => {
+    const status = fs.readFileSync(`/proc/${child.pid}/status`, 'utf8')
+    return Number(/VmRSS:\s+(\d+)/.exec(status)[1]) / 1024
+  }
+  return first.then(() => ({ memory }))
+}
+
+// `count` calls of `call(i)`, so many under way at a time.
+async function pipelined (count, window, call) {
+  for (let at = 0; at < count; at += window) {
+    await Promise.all(Array.from({ length: Math.min(window, count - at) }, (_, i) => call(at + i)))
+  }
+}
+
+// What is done before the clock runs, what is done then, and what the value is.
+const small = Buffer.alloc(SMALL, 'b')
+const large = Buffer.alloc(LARGE, 'b')
+const fill = (count) => ({ core }) => pipelined(count, WINDOW, () => core.append(small))
+const fillLarge = (count) => ({ core }) => pipelined(count, LARGE_WINDOW, () => core.append(large))
+const each = async (count, call) => { for (let i = 0; i < count; i++) await call(i) }
+const random = (i) => (i * 48271) % 10000
+const perSecond = (count) => (seconds) => count / seconds
+const megabytes = (count) => (seconds) => count * LARGE / 1e6 / seconds
+
+const benchmarks = {
+  'append-awaited': [fill(1000), ({ core }) => each(10000, () => core.append(small)), perSecond(10000)],
+  'append-pipelined': [
+    fill(10000), ({ core }) => pipelined(50000, WINDOW, () => core.append(small)), perSecond(50000)
+  ],
+  'get-awaited': [fill(10000), ({ core }) => each(10000, (i) => core.get(random(i))), perSecond(10000)],
+  'get-pipelined': [
+    fill(10000), ({ core }) => pipelined(50000, WINDOW, (i) => core.get(random(i))), perSecond(50000)
+  ],
+  'append-large': [
+    fillLarge(160), ({ core }) => pipelined(1600, LARGE_WINDOW, () => core.append(large)), megabytes(1600)
+  ],
+  'get-large': [
+    fillLarge(1600), ({ core }) => pipelined(1600, LARGE_WINDOW, (i) => core.get(i)), megabytes(1600)
+  ],
+  'create-cores': [
+    fill(10), ({ store }) => each(500, () => store.get().ready()), perSecond(500)
+  ],
+  'memory-idle': [() => {}, () => {}, () => null],
+  'memory-cores': [() => {}, ({ store }) => each(500, () => store.get().ready()), () => null]
+}
+
+measure(async (folder) => {
+  const { memory } = await daemon(folder)
+  process.env.TMPDIR = folder
+  const HyperspaceClient = createRequire(path.join(old, 'package.json'))('@hyperspace/client')
+  const client = new HyperspaceClient({ host: 'bench' })
+  await client.ready()
+  const store = client.corestore()
+  const at = { store }
+  if (!what.startsWith('memory')) {
+    at.core = store.get(undefined, { name: 'bench' })
+    await at.core.ready()
+  }
+  const [before, run, value] = benchmarks[what]
+  await before(at)
+  const cpu = process.cpuUsage()
+  const start = now()
+  await run(at)
+  const seconds = now() - start
+  const { user, system } = process.cpuUsage(cpu)
+  const resident = memory()
+  return { value: value(seconds) ?? resident, memory: resident, busy: (user + system) / 1e6 / seconds }
+})

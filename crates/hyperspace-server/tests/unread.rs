@@ -1,0 +1,158 @@
+//! Clients that are told more than they read: what is kept for one is bounded, and others do not notice it.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::Fixture;
+use hyperspace_common::{Method, Outbox, messages::*};
+use hyperspace_server::{Gone, Limits};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf},
+    task::JoinHandle,
+};
+
+const MAX_UNREAD: usize = 2 << 20;
+/// What fits between the server and a client that does not read.
+const PIPE: usize = 1000;
+
+/// Nobody is let go for reading slowly, only for what piles up.
+fn limits() -> Limits {
+    Limits { max_unread: MAX_UNREAD, stall: Duration::from_secs(3600), ..Limits::default() }
+}
+
+fn open(outbox: &mut Outbox, session: u64, name: &str) {
+    let request = OpenRequest { id: session, key: None, name: Some(name.into()), weak: None };
+    outbox.request(Method::CorestoreOpen, 1 + session, &request);
+}
+
+fn gets(outbox: &mut Outbox, session: u64, count: u64) {
+    for i in 0..count {
+        let get = GetRequest {
+            id: session,
+            seq: 0,
+            resource_id: i,
+            wait: None,
+            if_available: None,
+            on_wait_id: None,
+        };
+        outbox.request(Method::HypercoreGet, 1000 + i, &get);
+    }
+}
+
+/// A client that asks for these and does not read, with a stream that holds so many bytes.
+fn deaf(fixture: &Fixture, asks: &mut Outbox, pipe: usize) -> (ReadHalf<DuplexStream>, JoinHandle<Gone>) {
+    let (near, far) = tokio::io::duplex(pipe);
+    let (reader, mut writer) = tokio::io::split(near);
+    let asks = asks.take();
+    // The server stops reading when it has too much to say.
+    tokio::spawn(async move {
+        let _ = writer.write_all(&asks).await;
+        // Kept open until the server ends it.
+        std::future::pending::<()>().await;
+    });
+    (reader, tokio::spawn(fixture.server.serve(far)))
+}
+
+async fn is_let_go(gone: JoinHandle<Gone>) {
+    let gone = tokio::time::timeout(Duration::from_secs(60), gone).await.expect("it is let go").unwrap();
+    assert!(matches!(gone, Gone::TooMuchUnread { .. }), "{gone}");
+    if let Gone::TooMuchUnread { bytes, limit } = gone {
+        assert!(bytes <= limit && limit == MAX_UNREAD, "{bytes}");
+        assert!(bytes > limit / 2, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn who_reads_no_events_is_let_go_once_they_are_too_many() {
+    let fixture = Fixture::with_limits(limits()).await;
+    let writer = fixture.client().await;
+    let store = writer.corestore();
+    let (one, two) = (store.get_by_name("one").await.unwrap(), store.get_by_name("two").await.unwrap());
+    let mut asked = Outbox::new();
+    open(&mut asked, 0, "one");
+    open(&mut asked, 1, "two");
+    let (near, gone) = deaf(&fixture, &mut asked, PIPE);
+    // In turn, so that the server cannot tell of many appends at once.
+    let mut told = 0;
+    while !gone.is_finished() {
+        one.append("first").await.unwrap();
+        two.append("second").await.unwrap();
+        told += 2;
+        assert!(told < 10 * MAX_UNREAD as u64, "events without end");
+    }
+    is_let_go(gone).await;
+    assert!(told > 1000, "{told}");
+    drop(near);
+    assert_eq!(one.get(one.length() - 1).await.unwrap(), "first");
+}
+
+#[tokio::test]
+async fn large_answers_and_events_share_the_bound() {
+    let fixture = Fixture::with_limits(limits()).await;
+    let writer = fixture.client().await;
+    let store = writer.corestore();
+    let (one, two) = (store.get_by_name("one").await.unwrap(), store.get_by_name("two").await.unwrap());
+    one.append(Bytes::from(vec![7; 700_000])).await.unwrap();
+    let mut asked = Outbox::new();
+    open(&mut asked, 0, "one");
+    open(&mut asked, 1, "two");
+    gets(&mut asked, 0, 10_000);
+    let (mut near, gone) = deaf(&fixture, &mut asked, PIPE);
+    for _ in 0..1000 {
+        one.append("first").await.unwrap();
+        two.append("second").await.unwrap();
+    }
+    assert!(!gone.is_finished(), "two of the answers and two thousand events are within the bound");
+    while !gone.is_finished() {
+        one.append("first").await.unwrap();
+        two.append("second").await.unwrap();
+    }
+    is_let_go(gone).await;
+    // What the pipe had taken can still be read, and then it ends.
+    let mut raw = Vec::new();
+    near.read_to_end(&mut raw).await.unwrap();
+    assert!(raw.len() <= PIPE);
+}
+
+/// However much it asked for: what is kept for it stays small, so it may take its time.
+#[tokio::test]
+async fn who_reads_late_and_slowly_gets_everything() {
+    const GETS: usize = 100;
+    let fixture = Fixture::with_limits(limits()).await;
+    let writer = fixture.client().await;
+    let log = writer.corestore().get_by_name("one").await.unwrap();
+    log.append(Bytes::from(vec![7; 700_000])).await.unwrap();
+    let mut asked = Outbox::new();
+    open(&mut asked, 0, "one");
+    gets(&mut asked, 0, GETS as u64);
+    let (mut near, gone) = deaf(&fixture, &mut asked, 64 << 10);
+    let mut left = GETS * 700_000;
+    let mut buffer = vec![0; 10_000];
+    while left > 0 {
+        let read = near.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "{left} bytes are missing");
+        left = left.saturating_sub(read);
+    }
+    assert!(!gone.is_finished());
+}
+
+/// Whoever wants a lock waits until all others know what was appended under it. Not for one that does not read.
+#[tokio::test]
+async fn nobody_waits_for_a_client_that_does_not_read() {
+    let fixture = Fixture::with_limits(limits()).await;
+    let writer = fixture.client().await;
+    let log = writer.corestore().get_by_name("one").await.unwrap();
+    log.append(Bytes::from(vec![7; 1 << 20])).await.unwrap();
+    let mut asked = Outbox::new();
+    open(&mut asked, 0, "one");
+    gets(&mut asked, 0, 100);
+    let (_near, gone) = deaf(&fixture, &mut asked, PIPE);
+    for _ in 0..100 {
+        let lock = log.lock().await.unwrap();
+        log.append("under the lock").await.unwrap();
+        lock.release().await.unwrap();
+    }
+    assert!(!gone.is_finished());
+}
