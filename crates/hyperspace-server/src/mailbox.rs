@@ -22,6 +22,8 @@ use hyperspace_common::{
 };
 use tokio::sync::Notify;
 
+use crate::limits::MAX_UNREAD;
+
 /// From so many waiting events on, appends to one core are told together.
 const GATHER_FROM: usize = 1024;
 /// What an event counts for, besides the data that it carries: at least as much as it takes in memory and on the wire.
@@ -68,6 +70,12 @@ struct State {
     written: u64,
     gone: bool,
     waker: Option<Waker>,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self::new(MAX_UNREAD)
+    }
 }
 
 impl Mailbox {
@@ -335,7 +343,6 @@ impl EventSink for Forward {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::MAX_UNREAD;
     use hyperspace_common::{Decoder, decode};
 
     fn append(session: u64, length: u64) -> Event {
@@ -358,7 +365,7 @@ mod tests {
 
     #[test]
     fn one_append_one_event() {
-        let mailbox = Mailbox::new(MAX_UNREAD);
+        let mailbox = Mailbox::default();
         for length in 1..=100 {
             mailbox.push(append(0, length));
         }
@@ -367,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_client_that_falls_behind_gets_the_newest_length_only() {
-        let mailbox = Mailbox::new(MAX_UNREAD);
+        let mailbox = Mailbox::default();
         for length in 1..=1_000_000 {
             mailbox.push(append(0, length));
         }
@@ -404,7 +411,7 @@ mod tests {
     #[test]
     fn it_is_known_whether_everything_was_told() {
         use futures::FutureExt;
-        let mailbox = Mailbox::new(MAX_UNREAD);
+        let mailbox = Mailbox::default();
         assert_eq!(mailbox.untold(), None);
         mailbox.push(append(0, 1));
         let event = mailbox.untold().unwrap();
@@ -425,7 +432,7 @@ mod tests {
 
     #[test]
     fn extension_messages_are_bounded() {
-        let mailbox = Mailbox::new(MAX_UNREAD);
+        let mailbox = Mailbox::default();
         let data = Bytes::from(vec![0; 1 << 20]);
         for _ in 0..100 {
             let data = data.clone();
@@ -439,7 +446,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_woken_once_an_event_is_there() {
-        let mailbox = Mailbox::new(MAX_UNREAD);
+        let mailbox = Mailbox::default();
         let context = Context::from_waker(Waker::noop());
         assert!(!mailbox.register(&context));
         mailbox.push(append(0, 1));

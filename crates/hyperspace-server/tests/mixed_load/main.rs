@@ -57,7 +57,9 @@ async fn run(duration: Duration, mut samples: Option<&mut Samples>) {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path());
     let control = daemon.client().await;
-    let before = (daemon.usage(), control.stats().await.unwrap());
+    // Asked first: once it answers, it has taken the connection in.
+    let stats = control.stats().await.unwrap();
+    let before = (daemon.usage(), stats);
 
     let acknowledged = Acknowledged::default();
     let until = Instant::now() + duration;
