@@ -237,7 +237,8 @@ impl World {
     }
 
     fn want(&mut self, input: &mut Input<'_>) {
-        let options = WantOptions { priority: input.byte().unwrap_or(0) % 4, if_available: input.small() & 1 != 0 };
+        let options =
+            WantOptions { priority: input.byte().unwrap_or(0) % 4, if_available: input.small() & 1 != 0 };
         let want = match input.small() % 5 {
             0 => Want::Block { index: input.number() },
             1 => Want::Range(DownloadRange::new(input.number(), input.number())),

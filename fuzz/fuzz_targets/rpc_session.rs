@@ -99,7 +99,8 @@ async fn is_served(mut near: DuplexStream) {
         while let Some(frame) = Decoder::default().next(&input).expect("the daemon speaks the protocol") {
             let bytes = input.split_to(frame.end).freeze();
             if frame.header == Header::response(Method::StoreStats, 2) {
-                let stats: StatsResponse = decode(bytes.slice(frame.payload)).expect("the daemon's own message");
+                let stats: StatsResponse =
+                    decode(bytes.slice(frame.payload)).expect("the daemon's own message");
                 assert_eq!(stats.clients, 1, "the other client is gone");
                 assert!(stats.open_cores <= 1, "what the other client had open is closed: {stats:?}");
                 return;

@@ -60,7 +60,7 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
         "swarm-writer" => return runtime.block_on(swarm::writer(args)),
         "memory-idle" => runtime.block_on(memory::resident(args, false))?,
         "memory-open" => runtime.block_on(memory::resident(args, true))?,
-        _ if name.starts_with("rpc-rust-") => return runtime.block_on(rpc::rust(name)),
+        _ if name.starts_with("rpc-rust-") => return rpc::rust(name),
         _ if name.starts_with("rpc-") => return rpc::node(name),
         _ => bail!("no such benchmark: {name}"),
     };
