@@ -160,6 +160,6 @@ fn close_of(gone: &Gone) -> Close {
         Gone::Stopped => Close::going_away(why),
         Gone::Protocol(_) | Gone::Answer => Close::protocol(why),
         Gone::TooManyClients => Close::try_again_later(why),
-        Gone::Io(_) | Gone::DoesNotRead { .. } | Gone::TooManyEvents => Close::policy(why),
+        Gone::Io(_) | Gone::DoesNotRead { .. } | Gone::TooMuchUnread { .. } => Close::policy(why),
     }
 }
