@@ -44,6 +44,7 @@ pub use network_peers::NetworkEvent;
 pub use networker::{ConfigureOptions, NetworkInfo, RemoteNetworker, TopicStatus};
 pub use options::{ConnectOptions, ConnectionEvent, Reconnect};
 pub use remote_hypercore::{Appended, RemoteHypercore, SeekOptions};
+pub use sessions::Transferred;
 pub use streams::RemoteWriteSink;
 pub use values::{Binary, Encoding, Json, Utf8, ValueError, Values};
 

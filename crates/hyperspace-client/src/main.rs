@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use cli::{
     blocks::Cut,
-    download::Range,
+    download::{NobodyHasIt, Range},
     options::{Command, CoreChoice, NetworkCommand, Options},
     output::line,
     read::Reading,
@@ -134,6 +134,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn exit_code(error: &anyhow::Error) -> i32 {
+    if error.is::<NobodyHasIt>() {
+        return 4;
+    }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Connect { .. } | ClientError::Endpoint(_)) => 3,
         Some(ClientError::Access { .. } | ClientError::Token { .. }) => 5,

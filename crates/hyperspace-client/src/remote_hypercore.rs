@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::{
     connection::{Connection, decode_answer},
     error::ClientError,
-    sessions::{Identity, RemoteState, Sessions},
+    sessions::{Identity, RemoteState, Sessions, Transferred},
 };
 
 /// A core that lives in a daemon. Clones are the same session, which ends when the last is dropped.
@@ -83,6 +83,12 @@ impl RemoteHypercore {
     /// The peers that replicate the core with the daemon now.
     pub fn peers(&self) -> Vec<Arc<PeerInfo>> {
         self.state().peers()
+    }
+
+    /// What was exchanged with peers since [`RemoteHypercore::events`] was called for the first time: the daemon counts
+    /// single blocks only for whoever listens. Nothing is missed, however slowly the events are read.
+    pub fn transferred(&self) -> Transferred {
+        self.state().transferred()
     }
 
     /// Whether the session has ended.

@@ -106,7 +106,21 @@ struct Changing {
     /// Peers that left before the answer to the open was looked at, which may still name them.
     gone: Vec<[u8; 32]>,
     events: Option<broadcast::Sender<CoreEvent>>,
+    transferred: Transferred,
     closed: bool,
+}
+
+/// The blocks of a core that the daemon has exchanged with peers, for whomever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transferred {
+    /// Blocks that came from peers.
+    pub downloaded_blocks: u64,
+    /// Bytes in them.
+    pub downloaded_bytes: u64,
+    /// Blocks that went to peers.
+    pub uploaded_blocks: u64,
+    /// Bytes in them.
+    pub uploaded_bytes: u64,
 }
 
 impl Sessions {
@@ -246,13 +260,11 @@ impl EventHandler for Sessions {
             }
             Method::HypercoreOnDownload => {
                 let DownloadEvent { id, seq: index, byte_length } = read(payload)?;
-                let bytes = size(byte_length.unwrap_or_default());
-                self.core(id).inspect(|core| core.emit(CoreEvent::Download { index, bytes }));
+                self.core(id).inspect(|core| core.downloaded(index, byte_length.unwrap_or_default()));
             }
             Method::HypercoreOnUpload => {
                 let UploadEvent { id, seq: index, byte_length } = read(payload)?;
-                let bytes = size(byte_length);
-                self.core(id).inspect(|core| core.emit(CoreEvent::Upload { index, bytes }));
+                self.core(id).inspect(|core| core.uploaded(index, byte_length));
             }
             Method::CorestoreOnFeed => {
                 let FeedEvent { key } = read(payload)?;
@@ -368,6 +380,10 @@ impl RemoteState {
         self.lock().fork
     }
 
+    pub(crate) fn transferred(&self) -> Transferred {
+        self.lock().transferred
+    }
+
     /// Whether somebody wants to hear of single blocks.
     pub(crate) fn is_watching(&self) -> bool {
         self.lock().watching
@@ -443,8 +459,18 @@ impl RemoteState {
         }
     }
 
-    fn emit(&self, event: CoreEvent) {
-        self.lock().emit(event);
+    fn downloaded(&self, index: u64, bytes: u64) {
+        let mut changing = self.lock();
+        changing.transferred.downloaded_blocks += 1;
+        changing.transferred.downloaded_bytes = changing.transferred.downloaded_bytes.saturating_add(bytes);
+        changing.emit(CoreEvent::Download { index, bytes: size(bytes) });
+    }
+
+    fn uploaded(&self, index: u64, bytes: u64) {
+        let mut changing = self.lock();
+        changing.transferred.uploaded_blocks += 1;
+        changing.transferred.uploaded_bytes = changing.transferred.uploaded_bytes.saturating_add(bytes);
+        changing.emit(CoreEvent::Upload { index, bytes: size(bytes) });
     }
 
     fn lock(&self) -> MutexGuard<'_, Changing> {

@@ -221,12 +221,12 @@ fn a_core_is_downloaded_from_a_peer() {
     let options = ServerOptions { socket, connect, ..ServerOptions::default() };
     let near = fixture.runtime.block_on(Server::start(options)).unwrap();
     let log = far.store().get("log").unwrap();
-    log.append_batch((0..500).map(|i| format!("block {i}"))).unwrap();
+    log.append_batch((0..20_000).map(|i| format!("block {}", i % 500))).unwrap();
 
     let said = fixture.ok(&format!("-h near -k {} download", log.key()), b"");
-    assert!(said.starts_with("500 of 500 blocks fetched (4.4 kB)"), "{said}");
+    assert!(said.starts_with("20000 of 20000 blocks fetched (175.6 kB)"), "{said}");
     let info = json(&fixture.ok(&format!("-h near -k {} info --json", log.key()), b""));
-    assert_eq!((&info["stored"], info["peers"].as_array().unwrap().len()), (&500.into(), 1));
+    assert_eq!((&info["stored"], info["peers"].as_array().unwrap().len()), (&20_000.into(), 1));
     let peer = json(&fixture.ok("-h near peers --json", b""));
     assert_eq!(peer["address"], far.peer_address().unwrap().to_string());
     assert_eq!(fixture.ok(&format!("-h near -k {} peers", log.key()), b"").lines().count(), 1);
@@ -256,6 +256,7 @@ fn nobody_to_download_from_is_a_code_of_its_own() {
     let fixture = Fixture::start();
     let said = fixture.fails(&format!("-h demo -k {} download", "05".repeat(32)), 4);
     assert!(said.contains("not available"), "{said}");
+    fixture.fails(&format!("-h demo -k {} read", "05".repeat(32)), 4);
 }
 
 #[test]

@@ -6,10 +6,8 @@ use std::{
 };
 
 use anyhow::Result;
-use futures::StreamExt;
-use hypercore::{CoreEvent, DownloadRange, StreamedEvent};
-use hyperspace_client::{ClientError, RemoteHypercore};
-use hyperspace_common::{RpcError, RpcErrorExt, text};
+use hypercore::DownloadRange;
+use hyperspace_client::RemoteHypercore;
 use serde_json::json;
 
 use super::{
@@ -40,29 +38,25 @@ pub(crate) async fn download(core: &RemoteHypercore, range: Range, format: Forma
     if !core.writable() {
         let _ = core.update().await;
     }
+    known(core)?;
     let to = range.to.unwrap_or(core.length());
-    if to == 0 && core.peers().is_empty() && !core.writable() {
-        // Nobody is there to say what there is.
-        return Err(ClientError::Rpc(RpcError::sentence(text::BLOCK_NOT_AVAILABLE)).into());
-    }
     let blocks = to.saturating_sub(range.from);
     let missing = blocks.saturating_sub(core.downloaded(range.from..to).await?);
     let shown = io::stderr().is_terminal() && !format.json;
     let started = Instant::now();
-    let mut done = Done::default();
-    let mut events = core.events();
+    // So that the daemon counts.
+    let events = core.events();
     let wanted = DownloadRange::new(range.from, to);
     let mut download = std::pin::pin!(core.download(&wanted));
     let mut redraw = tokio::time::interval(REDRAW);
     let ended = loop {
         tokio::select! {
-            // Events first: those of the last blocks come before the answer.
-            biased;
-            Some(event) = events.next() => done.count(&event, range.from..to),
             ended = &mut download => break ended,
-            _ = redraw.tick(), if shown => draw(&progress(missing, done, started.elapsed()), '\r'),
+            _ = redraw.tick(), if shown => draw(&progress(missing, Done::of(core), started.elapsed()), '\r'),
         }
     };
+    let done = Done::of(core);
+    drop(events);
     if shown {
         draw(&progress(missing, done, started.elapsed()), '\n');
     }
@@ -79,16 +73,22 @@ pub(crate) async fn download(core: &RemoteHypercore, range: Range, format: Forma
 }
 
 impl Done {
-    fn count(&mut self, event: &StreamedEvent, range: std::ops::Range<u64>) {
-        match event {
-            StreamedEvent::Event(CoreEvent::Download { index, bytes }) if range.contains(index) => {
-                self.blocks += 1;
-                self.bytes += *bytes as u64;
-            }
-            _ => {}
-        }
+    fn of(core: &RemoteHypercore) -> Self {
+        let transferred = core.transferred();
+        Self { blocks: transferred.downloaded_blocks, bytes: transferred.downloaded_bytes }
     }
 }
+
+/// Fails when nobody is there to say what there is of a core.
+pub(crate) fn known(core: &RemoteHypercore) -> Result<(), NobodyHasIt> {
+    let known = core.length() > 0 || core.writable() || !core.peers().is_empty();
+    known.then_some(()).ok_or(NobodyHasIt)
+}
+
+/// Nobody who has a core was found.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the core is not available: nothing of it is here, and nobody who has it was found")]
+pub(crate) struct NobodyHasIt;
 
 /// The bar with rate and remaining time.
 fn progress(missing: u64, done: Done, elapsed: Duration) -> String {

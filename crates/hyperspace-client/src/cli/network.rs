@@ -30,7 +30,7 @@ pub(crate) async fn seed(client: &HyperspaceClient, core: &RemoteHypercore, form
     let status = client.network().configure(&core.discovery_key(), wish.remembered().flushed()).await?;
     drop(waiting);
     let Some(status) = status.filter(|status| status.announce) else {
-        bail!("the daemon announces nothing: it runs with --no-announce or --offline");
+        bail!("the daemon announces nothing: it runs with --no-announce");
     };
     let length = core.length();
     let stored = core.downloaded(0..length).await?;
@@ -44,6 +44,9 @@ pub(crate) async fn seed(client: &HyperspaceClient, core: &RemoteHypercore, form
     line(format_args!("{length} blocks, {stored} stored here"))?;
     if stored < length {
         line("`download` fetches the others: so far, peers cannot get them here")?;
+    }
+    if client.status().await?.remote_address.is_empty() {
+        line("so far nobody finds them: the daemon has no address in the network; is it offline?")?;
     }
     Ok(())
 }

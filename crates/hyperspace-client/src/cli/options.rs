@@ -19,8 +19,8 @@ use super::output::Format;
     disable_help_flag = true,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers, 4 no peer has the block, \
-                  5 the daemon wants an access token."
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers, 4 no peer has the core or the \
+                  block, 5 the daemon wants an access token."
 )]
 pub(crate) struct Options {
     /// The daemon: its socket's name or path, tcp://HOST:PORT or ws://HOST:PORT [default: $HYPERSPACE_SOCKET, else
@@ -128,13 +128,13 @@ pub(crate) enum Command {
     Unseed,
     /// List the cores that the daemon has stored
     Ls,
+    /// List the daemon's peers, or those that have the core open
+    Peers,
     /// What the daemon does in the network
     Network {
         #[command(subcommand)]
         command: NetworkCommand,
     },
-    /// List the daemon's peers, or those that have the core open
-    Peers,
     /// Print what the daemon is and does
     Status,
     /// End the daemon

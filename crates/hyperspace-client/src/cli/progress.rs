@@ -25,35 +25,37 @@ impl Progress {
         Self { started: Instant::now(), drawn: None, total, shown }
     }
 
-    pub(crate) fn show(&mut self, blocks: u64, bytes: u64) {
+    /// `taken` is how much of the input that was.
+    pub(crate) fn show(&mut self, blocks: u64, bytes: u64, taken: u64) {
         let now = Instant::now();
         if !self.shown || self.drawn.is_some_and(|drawn| now - drawn < REDRAW) {
             return;
         }
         self.drawn = Some(now);
-        self.draw(blocks, bytes, '\r');
+        self.draw(blocks, bytes, taken, '\r');
     }
 
-    pub(crate) fn finish(&mut self, blocks: u64, bytes: u64) {
+    pub(crate) fn finish(&mut self, blocks: u64, bytes: u64, taken: u64) {
         if self.shown {
-            self.draw(blocks, bytes, '\n');
+            self.draw(blocks, bytes, taken, '\n');
         }
     }
 
-    fn draw(&self, blocks: u64, bytes: u64, end: char) {
-        let line = line(self.total, blocks, bytes, self.started.elapsed());
+    fn draw(&self, blocks: u64, bytes: u64, taken: u64, end: char) {
+        let part = self.total.map(|total| (taken, total));
+        let line = line(part, blocks, bytes, self.started.elapsed());
         let mut err = io::stderr().lock();
         // Clears what a longer line left behind.
         let _ = write!(err, "\r{line}\x1b[K{end}").and_then(|()| err.flush());
     }
 }
 
-fn line(total: Option<u64>, blocks: u64, bytes: u64, elapsed: Duration) -> String {
+fn line(part: Option<(u64, u64)>, blocks: u64, bytes: u64, elapsed: Duration) -> String {
     let rate = (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
     let numbers = format!("{} in {blocks} blocks, {}/s", human(bytes), human(rate));
-    match total {
-        Some(total) if total > 0 => {
-            let part = (bytes as f64 / total as f64).min(1.0);
+    match part {
+        Some((taken, total)) if total > 0 => {
+            let part = (taken as f64 / total as f64).min(1.0);
             let filled = (part * WIDTH as f64) as usize;
             let bar = format!("{}{}", "#".repeat(filled), "-".repeat(WIDTH.saturating_sub(filled)));
             format!("[{bar}] {:3.0} %  {numbers}", part * 100.0)
@@ -95,9 +97,9 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(line(None, 3, 1500, second), "1.5 kB in 3 blocks, 1.5 kB/s");
         assert_eq!(
-            line(Some(2000), 1, 1000, second),
+            line(Some((1000, 2000)), 1, 1000, second),
             "[############------------]  50 %  1.0 kB in 1 blocks, 1.0 kB/s"
         );
-        assert!(line(Some(1), 1, 1000, second).contains("100 %"));
+        assert!(line(Some((1000, 1)), 1, 1000, second).contains("100 %"));
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct Reading {
 /// Prints blocks.
 pub(crate) async fn read(core: &RemoteHypercore, reading: Reading) -> Result<()> {
     newest(core).await;
+    if !reading.live {
+        super::download::known(core)?;
+    }
     print(core, reading).await
 }
 

@@ -41,6 +41,8 @@ pub(crate) async fn write(core: &RemoteHypercore, cut: Cut) -> Result<Written> {
         let size: usize = batch.iter().map(Bytes::len).sum();
         async move { core.append_blocks(&batch).await.map(|_| (batch.len() as u64, size as u64)) }
     };
+    // The bar is about the input, in which lines have ends.
+    let ends = |blocks: u64| if cut == Cut::Lines { blocks } else { 0 };
     let mut ended = false;
     while !ended || !appends.is_empty() {
         tokio::select! {
@@ -60,11 +62,11 @@ pub(crate) async fn write(core: &RemoteHypercore, cut: Cut) -> Result<Written> {
                 let (count, size) = appended?;
                 blocks += count;
                 bytes += size;
-                progress.show(blocks, bytes);
+                progress.show(blocks, bytes, bytes + ends(blocks));
             }
         }
     }
-    progress.finish(blocks, bytes);
+    progress.finish(blocks, bytes, bytes + ends(blocks));
     Ok(Written { blocks, bytes })
 }
 
