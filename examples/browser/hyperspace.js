@@ -343,7 +343,7 @@ export class Core extends EventTarget {
 
   /** Asks peers for a longer length; rejects when nobody has one. */
   async update () {
-    await this.#daemon.call(UPDATE, this.#message())
+    await this.#daemon.call(UPDATE, this.#message().number(2, this.length + 1))
   }
 
   /** Blocks from `start` on, as `{ index, block }`: those that are there, and then whatever comes. */
