@@ -172,7 +172,7 @@ impl Page {
                 let mut total = 0;
                 for (i, word) in words.iter().enumerate() {
                     let base = i as u32 * 64;
-                    if base >= range.end || base + 64 <= range.start {
+                    if range.is_empty() || base >= range.end || base + 64 <= range.start {
                         continue;
                     }
                     let low = range.start.saturating_sub(base);
@@ -225,6 +225,12 @@ mod tests {
         assert_eq!(Page::decode(&Page::FULL.encode()).unwrap(), Page::FULL);
         assert_eq!(Page::decode(&Bytes::from_static(&[0b101])).unwrap().count(0..BITS), 2);
         assert!(Page::decode(&Bytes::from(vec![0; PAGE_BYTES + 1])).is_err());
+    }
+
+    #[test]
+    fn a_range_without_bits_has_none() {
+        let page = Page::decode(&Bytes::from_static(&[0b101])).unwrap();
+        assert_eq!([page.count(0..0), page.count(1..1), page.count(1814..1814)], [0, 0, 0]);
     }
 
     proptest! {
