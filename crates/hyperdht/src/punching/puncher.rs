@@ -79,8 +79,10 @@ impl Puncher {
     ) -> std::io::Result<Self> {
         let (punched, arrivals) = mpsc::channel(MAX_PUNCHED);
         let socket = core.pool_socket(punched.clone())?;
+        // Reachable by all, and knowing where: one that only knows the first finds out the rest like any other. To be "open"
+        // without an address would leave the remote with nobody to punch to.
         let state = State {
-            nat: NatSamples::new(!core.rpc.is_firewalled()),
+            nat: NatSamples::new(core.rpc.remote_address().is_some()),
             generation: 0,
             sockets: vec![socket],
             remote: Remote::new(remote_firewall),
@@ -232,7 +234,7 @@ impl Puncher {
             return false;
         }
         state.sockets = vec![socket];
-        state.nat = NatSamples::new(!self.shared.core.rpc.is_firewalled());
+        state.nat = NatSamples::new(self.shared.core.rpc.remote_address().is_some());
         state.generation += 1;
         let generation = state.generation;
         drop(state);
