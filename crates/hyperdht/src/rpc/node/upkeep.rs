@@ -98,10 +98,17 @@ impl Node {
         if !self.usable(from.addr) {
             return;
         }
-        let Some(id) = from.id else { return self.sample_ephemeral(from.addr, to) };
+        // dht-rpc believes whoever is new, whatever socket it wrote to. The answer of such a node to the question whether our
+        // server socket can be reached then looked as if we had another address for everybody.
+        let Some(id) = from.id else {
+            if sample {
+                self.sample_ephemeral(from.addr, to);
+            }
+            return;
+        };
         let tick = self.tick;
         let Some(contact) = self.contacts.get_mut(&id) else {
-            return self.insert(Some(now), Contact::new(id, from.addr, Some(to)));
+            return self.insert(Some(now), Contact::new(id, from.addr, sample.then_some(to)));
         };
         contact.pinged = tick;
         contact.seen = tick;
