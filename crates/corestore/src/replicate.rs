@@ -13,6 +13,7 @@ mod driver;
 mod hub;
 mod link;
 mod options;
+mod own_protocol;
 mod timers;
 mod turn;
 mod wire;
@@ -22,3 +23,4 @@ mod tests;
 
 pub use hub::{CoreSource, ExtensionSink, ReplicationHub};
 pub use options::{ExtensionError, ReplicateError, ReplicateOptions, Replication};
+pub use own_protocol::{OwnProtocol, ProtocolSink};

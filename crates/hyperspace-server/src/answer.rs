@@ -38,14 +38,6 @@ pub(crate) fn unknown_method(service: u64, method: u64) -> RpcError {
     RpcError::sentence(format!("Unknown method ({method}) on service ({service})"))
 }
 
-/// The method is in the schema, but not in this server.
-pub(crate) fn not_offered(method: Method) -> RpcError {
-    RpcError::coded(
-        code::NOT_SUPPORTED,
-        format!("{method} is not offered by this version of hyperspace-server"),
-    )
-}
-
 /// The method is one that servers send.
 pub(crate) fn is_event(method: Method) -> RpcError {
     RpcError::coded(code::INVALID, format!("{method} is an event: the server sends it, clients do not"))

@@ -40,6 +40,7 @@ pub(crate) enum Event {
     Download { session: u64, seq: u64, bytes: u64 },
     Upload { session: u64, seq: u64, bytes: u64 },
     Extension { session: u64, resource: u64, remote: [u8; 32], data: Bytes },
+    NetworkExtension { resource: u64, remote: [u8; 32], data: Bytes },
     Feed { key: [u8; 32] },
     NetworkPeerAdd { peer: Arc<PeerInfo> },
     NetworkPeerRemove { peer: Arc<PeerInfo> },
@@ -69,6 +70,8 @@ struct State {
     drained: u64,
     written: u64,
     gone: bool,
+    /// The client knows who is connected, and is told who comes and goes.
+    network: bool,
     waker: Option<Waker>,
 }
 
@@ -106,6 +109,18 @@ impl Mailbox {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Takes an event of the network, if the client knows what it goes on from.
+    pub(crate) fn push_network(&self, event: Event) {
+        if self.lock().network {
+            self.push(event);
+        }
+    }
+
+    /// From now on, the client is told of the network's peers.
+    pub(crate) fn open_network(&self) {
+        self.lock().network = true;
     }
 
     /// Turns what waits into frames. False when the client let too many pile up.
@@ -207,7 +222,7 @@ impl State {
         }
         let bytes = event.counts_for();
         // Peers cannot be made to wait: a client that does not read misses messages.
-        let is_message = matches!(event, Event::Extension { .. });
+        let is_message = matches!(event, Event::Extension { .. } | Event::NetworkExtension { .. });
         let limit = if is_message { self.limit / 2 } else { self.limit };
         if self.bytes.saturating_add(self.unsent).saturating_add(bytes) > limit {
             self.overflow |= !is_message;
@@ -228,7 +243,7 @@ impl State {
 impl Event {
     fn counts_for(&self) -> usize {
         let data = match self {
-            Self::Extension { data, .. } => data.len(),
+            Self::Extension { data, .. } | Self::NetworkExtension { data, .. } => data.len(),
             Self::PeerOpen { peer, .. }
             | Self::PeerRemove { peer, .. }
             | Self::NetworkPeerAdd { peer }
@@ -264,6 +279,11 @@ impl Event {
                 let remote_public_key = Some(Bytes::copy_from_slice(&remote));
                 let message = ExtensionMessage { id, resource_id, remote_public_key, data };
                 outbox.event(Method::HypercoreOnExtension, &message);
+            }
+            Self::NetworkExtension { resource: resource_id, remote, data } => {
+                let remote_public_key = Some(Bytes::copy_from_slice(&remote));
+                let message = ExtensionMessage { id: 0, resource_id, remote_public_key, data };
+                outbox.event(Method::NetworkOnExtension, &message);
             }
             Self::Feed { key } => {
                 outbox.event(Method::CorestoreOnFeed, &FeedEvent { key: Bytes::copy_from_slice(&key) });

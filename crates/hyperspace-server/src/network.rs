@@ -1,5 +1,9 @@
-//! The daemon in the swarm: cores that clients open are announced and looked up under their discovery keys, and every
-//! connection that comes of it replicates the whole store.
+//! The daemon in the swarm: topics that clients want are announced and looked up, and every connection that comes of it
+//! replicates the whole store.
+
+mod remembered;
+mod settings;
+mod topics;
 
 use std::{
     collections::HashMap,
@@ -12,13 +16,14 @@ use std::{
     time::Duration,
 };
 
+use corestore::Corestore;
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use hypercore::{DiscoveryKey, Hypercore, WeakHypercore};
+use hypercore::{DiscoveryKey, WeakHypercore};
 use hyperdht::{BindError, DEFAULT_PORT, DhtOptions};
-use hyperswarm::{DhtNode, Discovery as Join, Hyperswarm, JoinOptions, SwarmOptions};
+use hyperswarm::{DhtNode, Discovery as Join, Flush, Hyperswarm, SwarmOptions};
 use secret_stream::KeyPair;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -27,10 +32,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub(crate) use remembered::own_core;
+pub(crate) use settings::{ClientTopics, Setting};
+pub(crate) use topics::Roles;
+
+use self::{remembered::Remembered, topics::Topics};
 use crate::{peers::PeerHub, waits::Discovery};
 
-/// Cores that are in the swarm at the same time.
-const MAX_JOINED: usize = 65_536;
+/// Topics that something is wanted of, or remembered of, at the same time.
+const MAX_TOPICS: usize = 65_536;
 /// Connections at which no more peers are dialled (npm `hyperspace` 3.19.0).
 const MAX_PEERS: usize = 256;
 /// Connections that others may have opened to us at the same time.
@@ -39,8 +49,9 @@ const MAX_INCOMING: usize = 1024;
 const MAX_PARALLEL: usize = 8;
 /// How often it is looked which cores nobody has open any more.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long nobody is told that no peer has something, because the swarm is still looking for peers.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long nobody is told that no peer has something, because the swarm is still looking for peers. A round ends much
+/// sooner, unless the network loses most of what is sent.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long taking back what was announced may hold up the end of the daemon.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -54,7 +65,7 @@ pub struct NetworkOptions {
     pub port: u16,
     /// Nodes to enter the DHT through: `host:port` or `ip@host:port`. `None`: those of the public network.
     pub bootstrap: Option<Vec<String>>,
-    /// Announce the cores that clients open, and not only look for others who have them.
+    /// Announce what clients want announced, and not only look for others.
     pub announce: bool,
     /// Public keys of blind relays, of which one is gone through where no direct way to a peer is found.
     pub relays: Vec<[u8; 32]>,
@@ -83,29 +94,133 @@ impl NetworkOptions {
     }
 }
 
-/// The daemon's place in the swarm.
+/// The topics that clients want, and the daemon's place in the swarm.
 pub(crate) struct Network {
-    swarm: Hyperswarm<DhtNode>,
+    /// `None`: the daemon stays out of the swarm.
+    side: Option<Side>,
     announce: bool,
-    joined: Mutex<HashMap<DiscoveryKey, Joined>>,
-    /// Asks the task that takes connections whether it has taken all that there were.
-    barriers: mpsc::UnboundedSender<oneshot::Sender<()>>,
-    barrier_requests: Mutex<Option<mpsc::UnboundedReceiver<oneshot::Sender<()>>>>,
+    state: Mutex<State>,
+    remembered: Remembered,
+    /// Held while what is remembered changes.
+    remembering: Mutex<()>,
     said_full: AtomicBool,
 }
 
-/// A core in the swarm.
-struct Joined {
-    join: Join<DhtNode>,
-    core: WeakHypercore,
-    /// Others who have it are looked for, as somebody has it open here.
-    looking: bool,
-    /// The first round since it was opened.
-    first_round: Shared<BoxFuture<'static, ()>>,
+/// The swarm, and what takes its connections.
+struct Side {
+    swarm: Hyperswarm<DhtNode>,
+    /// Asks the task that takes connections whether it has taken all that there were.
+    barriers: mpsc::UnboundedSender<oneshot::Sender<()>>,
+    barrier_requests: Mutex<Option<mpsc::UnboundedReceiver<oneshot::Sender<()>>>>,
 }
 
+struct State {
+    topics: Topics,
+    joined: HashMap<DiscoveryKey, Joined>,
+    /// The cores for which topics are joined because they are open.
+    cores: HashMap<DiscoveryKey, WeakHypercore>,
+    /// How often a topic was joined.
+    joins: u64,
+    /// The round of all topics together, and how often a topic had been joined when it began.
+    everything: Option<(u64, Round)>,
+}
+
+/// A topic in the swarm.
+struct Joined {
+    join: Join<DhtNode>,
+    roles: Roles,
+    /// The newest round, once somebody has asked for it.
+    round: Option<Round>,
+}
+
+/// Ends when those who were looked up were found and dialled, and the connections that came of it replicate.
+type Round = Shared<BoxFuture<'static, ()>>;
+
 impl Network {
-    pub(crate) async fn start(options: &NetworkOptions, key_pair: KeyPair) -> Result<Arc<Self>, BindError> {
+    /// Takes part in the swarm as the options say, or not at all.
+    pub(crate) async fn start(
+        options: Option<&NetworkOptions>,
+        store: &Corestore,
+        key_pair: KeyPair,
+    ) -> Result<Arc<Self>, BindError> {
+        let side = match options {
+            Some(options) => Some(Side::start(options, key_pair).await?),
+            None => None,
+        };
+        let state = State {
+            topics: Topics::new(MAX_TOPICS),
+            joined: HashMap::new(),
+            cores: HashMap::new(),
+            joins: 0,
+            everything: None,
+        };
+        let network = Self {
+            side,
+            announce: options.is_none_or(|options| options.announce),
+            state: Mutex::new(state),
+            remembered: Remembered::new(store),
+            remembering: Mutex::default(),
+            said_full: AtomicBool::new(false),
+        };
+        network.restore();
+        Ok(Arc::new(network))
+    }
+
+    /// Where the node of the DHT is bound.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        Some(self.side.as_ref()?.swarm.dht().hyperdht().local_address())
+    }
+
+    /// Whether others can reach this daemon, at least with hole punching; and where they see it.
+    pub(crate) fn reachability(&self) -> (bool, Option<SocketAddr>) {
+        let Some(side) = &self.side else { return (false, None) };
+        let status = side.swarm.dht().hyperdht().status();
+        (status.is_holepunchable(), status.remote_address)
+    }
+
+    /// Makes connections replicate until the daemon ends.
+    pub(crate) async fn run(self: Arc<Self>, hub: Arc<PeerHub>, stopping: CancellationToken) {
+        let Some(side) = &self.side else { return };
+        let requests = side.barrier_requests.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut barriers) = requests else { return };
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                connection = side.swarm.next_connection() => match connection {
+                    Some((connection, _)) => replicate(&hub, connection),
+                    None => break,
+                },
+                // Only when no connection waits.
+                Some(passed) = barriers.recv() => drop(passed.send(())),
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+        if timeout(GOODBYE, side.swarm.destroy()).await.is_err() {
+            debug!("not everything that was announced could be taken back in time");
+            side.swarm.destroy_now().await;
+        }
+    }
+
+    fn say_full(&self) {
+        if !self.said_full.swap(true, Ordering::Relaxed) {
+            warn!("{MAX_TOPICS} topics are known; what comes on top of them is not in the swarm");
+        }
+    }
+
+    fn remembering(&self) -> MutexGuard<'_, ()> {
+        self.remembering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Side {
+    async fn start(options: &NetworkOptions, key_pair: KeyPair) -> Result<Self, BindError> {
         let swarm_options = SwarmOptions {
             max_peers: MAX_PEERS,
             max_server_connections: MAX_INCOMING,
@@ -115,65 +230,11 @@ impl Network {
         };
         let swarm = Hyperswarm::new(options.dht(), key_pair, swarm_options).await?;
         let (barriers, barrier_requests) = mpsc::unbounded_channel();
-        Ok(Arc::new(Self {
-            swarm,
-            announce: options.announce,
-            joined: Mutex::default(),
-            barriers,
-            barrier_requests: Mutex::new(Some(barrier_requests)),
-            said_full: AtomicBool::new(false),
-        }))
+        Ok(Self { swarm, barriers, barrier_requests: Mutex::new(Some(barrier_requests)) })
     }
 
-    /// Where the node of the DHT is bound.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.swarm.dht().hyperdht().local_address()
-    }
-
-    /// Whether others can reach this daemon, at least with hole punching; and where they see it.
-    pub(crate) fn reachability(&self) -> (bool, Option<SocketAddr>) {
-        let status = self.swarm.dht().hyperdht().status();
-        (status.is_holepunchable(), status.remote_address)
-    }
-
-    /// A client has opened a core: whoever else has it is looked for.
-    pub(crate) fn opened(&self, core: &Hypercore) {
-        let discovery_key = core.discovery_key();
-        let topic = *discovery_key.as_bytes();
-        let options = JoinOptions { server: self.announce, client: true, limit: None };
-        let mut joined = self.lock();
-        let is_full = joined.len() >= MAX_JOINED;
-        match joined.get_mut(&discovery_key) {
-            Some(known) if known.looking => {
-                // The same core, opened anew.
-                known.core = core.weak();
-            }
-            Some(known) => {
-                if known.join.refresh(options).is_err() {
-                    return;
-                }
-                known.looking = true;
-                known.core = core.weak();
-                known.first_round = self.round(&topic);
-            }
-            None if is_full => {
-                if !self.said_full.swap(true, Ordering::Relaxed) {
-                    warn!("{MAX_JOINED} cores are in the swarm; those that are opened from here on are not");
-                }
-            }
-            None => {
-                let Ok(join) = self.swarm.join(topic, options) else { return };
-                let first_round = self.round(&topic);
-                let core = core.weak();
-                joined.insert(discovery_key, Joined { join, core, looking: true, first_round });
-            }
-        }
-    }
-
-    /// Ends when the topic was looked up, those who were found were dialled, and the connections that came of it
-    /// replicate.
-    fn round(&self, topic: &[u8; 32]) -> Shared<BoxFuture<'static, ()>> {
-        let flushed = self.swarm.flush_topic(topic);
+    /// What is to be waited for until the connections of a round replicate.
+    fn round(&self, flushed: Flush) -> Round {
         let barriers = self.barriers.clone();
         let round = async move {
             flushed.await;
@@ -188,75 +249,43 @@ impl Network {
         .boxed()
         .shared()
     }
+}
 
-    /// Makes connections replicate until the daemon ends.
-    pub(crate) async fn run(self: Arc<Self>, hub: Arc<PeerHub>, stopping: CancellationToken) {
-        let requests = self.barrier_requests.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut barriers) = requests else { return };
-        let mut sweep = interval(SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stopping.cancelled() => break,
-                connection = self.swarm.next_connection() => match connection {
-                    Some((connection, _)) => self.replicate(&hub, connection),
-                    None => break,
-                },
-                // Only when no connection waits.
-                Some(passed) = barriers.recv() => drop(passed.send(())),
-                _ = sweep.tick() => self.sweep(),
-            }
-        }
-        if timeout(GOODBYE, self.swarm.destroy()).await.is_err() {
-            debug!("not everything that was announced could be taken back in time");
-            self.swarm.destroy_now().await;
-        }
-    }
-
-    fn replicate(&self, hub: &Arc<PeerHub>, connection: hyperdht::Connection) {
-        let address = connection.remote_addr().map(|address| address.to_string()).unwrap_or_default();
-        let parts = connection.into_parts();
-        let started = hub.handshaken(parts.stream, parts.is_initiator, parts.handshake, "udx", &address);
-        if let Err(error) = started {
-            warn!("a connection cannot be used: {error}");
-        }
-    }
-
-    /// Cores that nobody has open any more: nobody is looked for; the announcement stays, so that others find what
-    /// was written here.
-    fn sweep(&self) {
-        self.lock().retain(|discovery_key, known| {
-            if !known.looking || known.core.upgrade().is_some() {
-                return true;
-            }
-            known.looking = false;
-            if self.announce {
-                return known.join.refresh(JoinOptions::SERVER).is_ok();
-            }
-            let left = self.swarm.leave(discovery_key.as_bytes());
-            tokio::spawn(left);
-            false
-        });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<DiscoveryKey, Joined>> {
-        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+fn replicate(hub: &Arc<PeerHub>, connection: hyperdht::Connection) {
+    let address = connection.remote_addr().map(|address| address.to_string()).unwrap_or_default();
+    let parts = connection.into_parts();
+    let started = hub.handshaken(parts.stream, parts.is_initiator, parts.handshake, "udx", &address);
+    if let Err(error) = started {
+        warn!("a connection cannot be used: {error}");
     }
 }
 
 impl Discovery for Network {
+    /// What is asked for is waited for until the newest round of its topic; if that is not joined, until all that is
+    /// joined has had its round, as any connection may bring it (npm `hyperspace` 3.19.0, `_registerCoreTimeouts`).
     fn flushed(&self, discovery_key: &DiscoveryKey) -> Option<BoxFuture<'static, ()>> {
-        let first_round = self.lock().get(discovery_key)?.first_round.clone();
-        if first_round.peek().is_some() {
+        let side = self.side.as_ref()?;
+        let mut state = self.lock();
+        let State { joined, joins, everything, .. } = &mut *state;
+        let round = match joined.get_mut(discovery_key) {
+            Some(joined) => {
+                let flush = || side.round(side.swarm.flush_topic(discovery_key.as_bytes()));
+                joined.round.get_or_insert_with(flush)
+            }
+            None => match everything {
+                Some((began, round)) if began == joins => round,
+                _ => &mut everything.insert((*joins, side.round(side.swarm.flush()))).1,
+            },
+        };
+        if round.peek().is_some() {
             return None;
         }
-        Some(first_round.boxed())
+        Some(round.clone().boxed())
     }
 }
 
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Network").field("joined", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Network").field("joined", &self.lock().joined.len()).finish_non_exhaustive()
     }
 }

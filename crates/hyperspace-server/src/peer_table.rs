@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use corestore::Replication;
 use hypercore::PeerInfo;
 
@@ -64,6 +65,15 @@ impl PeerTable {
             other.replication.close();
         }
         Ok(self.insert(Connection { peer, replication, dialled: Some(dialled) }))
+    }
+
+    /// Sends a message in the daemon's own protocol to the peers with this public key, or to all.
+    pub(crate) fn send(&self, to: Option<&[u8; 32]>, message: &Bytes) {
+        for connection in self.connections.values() {
+            if to.is_none_or(|key| *key == connection.peer.remote_public_key) {
+                connection.replication.send_protocol(message.clone());
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, id: u64) {

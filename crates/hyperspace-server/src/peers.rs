@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use corestore::{Corestore, ReplicateError, ReplicateOptions, Replication};
 use futures::{FutureExt, future::BoxFuture};
 use hypercore::{DiscoveryKey, PeerInfo};
@@ -36,7 +37,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// A connection that lasted so long was a good one: when it is lost, the next attempt comes soon.
 const LASTED: Duration = Duration::from_secs(20);
 
-/// Told when a peer connects and when it has gone.
+/// Told when a peer connects and when it has gone, with the peers locked: must be quick, and ask for nothing.
 pub(crate) type PeerWatch = Arc<dyn Fn(&Arc<PeerInfo>, bool) + Send + Sync>;
 
 /// Something that brings connections with peers for as long as the daemon runs.
@@ -75,6 +76,19 @@ impl PeerHub {
     /// The peers that are connected.
     pub fn peers(&self) -> Vec<Arc<PeerInfo>> {
         self.lock().peers()
+    }
+
+    /// The peers that are connected. Whoever is told of changes from `begin` on misses none and hears of none twice.
+    pub(crate) fn peers_and(&self, begin: impl FnOnce()) -> Vec<Arc<PeerInfo>> {
+        let peers = self.lock();
+        begin();
+        peers.peers()
+    }
+
+    /// Sends a message in the daemon's own protocol to the peers with this public key, or to all. What goes to those who
+    /// do not speak it, or do not read, is lost.
+    pub(crate) fn send(&self, to: Option<&[u8; 32]>, message: &Bytes) {
+        self.lock().send(to, message);
     }
 
     /// A source begins to look for peers: until the guard is dropped, nobody is told that no peer has something.
@@ -116,12 +130,9 @@ impl PeerHub {
         let peer =
             Arc::new(PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() });
         let (own_key, added) = (self.public_key(), replication.clone());
-        let added = self.lock().add_dialled(&own_key, peer.clone(), added, is_initiator);
-        match added {
-            Ok(id) => {
-                self.entered(id, &replication, peer);
-                Ok(replication)
-            }
+        let add = |peers: &mut PeerTable| peers.add_dialled(&own_key, peer.clone(), added, is_initiator);
+        match self.enter(add, &replication, peer.clone()) {
+            Ok(()) => Ok(replication),
             Err(stays) => {
                 replication.close();
                 if is_initiator { Ok(stays) } else { Err(failed("it is connected already")) }
@@ -146,24 +157,43 @@ impl PeerHub {
         let replication = self.store.replicate(io, options)?;
         let peer =
             Arc::new(PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() });
-        let id = self.lock().add(peer.clone(), replication.clone());
-        self.entered(id, &replication, peer);
+        let add = |peers: &mut PeerTable| Ok(peers.add(peer.clone(), replication.clone()));
+        // Nothing stands in its way.
+        let _ = self.enter(add, &replication, peer.clone());
         Ok(replication)
     }
 
-    fn entered(self: &Arc<Self>, id: u64, replication: &Replication, peer: Arc<PeerInfo>) {
+    /// Takes a connection in, unless the table gives another one back.
+    fn enter(
+        self: &Arc<Self>,
+        add: impl FnOnce(&mut PeerTable) -> Result<u64, Replication>,
+        replication: &Replication,
+        peer: Arc<PeerInfo>,
+    ) -> Result<(), Replication> {
+        let id = {
+            let mut peers = self.lock();
+            let id = add(&mut peers)?;
+            // Still locked, so that everybody hears of it exactly once.
+            (self.watch)(&peer, true);
+            id
+        };
         info!(address = peer.remote_address, "a peer connected");
-        (self.watch)(&peer, true);
+        // Only now that clients know the peer may it say something to them.
+        replication.offer_protocol();
         let (hub, replication) = (self.clone(), replication.clone());
         tokio::spawn(async move {
             let ended = replication.closed().await;
-            hub.lock().remove(id);
-            (hub.watch)(&peer, false);
+            {
+                let mut peers = hub.lock();
+                peers.remove(id);
+                (hub.watch)(&peer, false);
+            }
             match ended {
                 Ok(()) => info!(address = peer.remote_address, "a peer is gone"),
                 Err(error) => info!(address = peer.remote_address, "a peer is gone: {error}"),
             }
         });
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, PeerTable> {

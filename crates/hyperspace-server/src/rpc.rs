@@ -7,6 +7,7 @@ mod additional;
 mod extensions;
 mod locks;
 mod methods;
+mod network;
 
 use std::{
     collections::HashMap,
@@ -23,7 +24,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 use hypercore::{
-    Hypercore,
+    DiscoveryKey, Hypercore,
     events::EventSink,
     session::{Subscription, WeakHypercore},
 };
@@ -38,6 +39,7 @@ use crate::{
     limits::Limits,
     locks::Turn,
     mailbox::{Forward, Interest, Mailbox},
+    network::ClientTopics,
     server::Shared,
     session_table::{SessionTable, WaitId, WaitKind, Waiting},
 };
@@ -128,8 +130,13 @@ impl SessionCore {
 enum Done {
     Block(Bytes),
     Nothing,
-    Seek { seq: u64, block_offset: u64 },
+    Seek {
+        seq: u64,
+        block_offset: u64,
+    },
     Lock(Turn),
+    /// The topic is as it was asked to be.
+    Status(DiscoveryKey),
 }
 
 type Wait = Pin<Box<dyn Future<Output = (WaitId, Option<Result<Done, RpcError>>)> + Send>>;
@@ -155,6 +162,7 @@ pub(crate) struct Rpc {
     appends: Option<AppendGroup>,
     /// By their resources.
     extensions: HashMap<u64, Extension>,
+    topics: ClientTopics,
     /// Events wait because the client has not read what came before them.
     holding: bool,
     /// Received, not yet looked at.
@@ -169,7 +177,8 @@ pub(crate) struct Rpc {
 
 /// An extension that the client has registered.
 struct Extension {
-    session: u64,
+    /// `None`: of the connections with peers.
+    session: Option<u64>,
     registration: Registration,
 }
 
@@ -200,6 +209,7 @@ impl Rpc {
             uploads: sink(Interest::Uploads),
         };
         Self {
+            topics: server.topics(client),
             server,
             client,
             decoder: Decoder::new(limits.max_frame),
@@ -359,7 +369,7 @@ impl Rpc {
         &mut self,
         call: Header,
         kind: WaitKind,
-        session: u64,
+        session: impl Into<Option<u64>>,
         resource: Option<u64>,
         work: BoxFuture<'static, Result<Done, RpcError>>,
     ) {
@@ -371,6 +381,7 @@ impl Rpc {
             return self.outbox.error(call, &limit(what));
         }
         let (abort, registration) = AbortHandle::new_pair();
+        let session = session.into();
         let Some(id) = self.table.wait(Waiting { call, kind, session, resource, abort }) else {
             return self.outbox.error(call, &resource_in_use(resource.unwrap_or_default()));
         };
@@ -384,8 +395,8 @@ impl Rpc {
             let Poll::Ready(Some((id, done))) = Pin::new(&mut self.waits).poll_next(context) else { break };
             // What was cancelled was answered when it was.
             let (Some(waiting), Some(done)) = (self.table.finish(id), done) else { continue };
-            if let Some(Session { core: SessionCore::Strong(core), .. }) = self.table.session(waiting.session)
-            {
+            let session = waiting.session.and_then(|session| self.table.session(session));
+            if let Some(Session { core: SessionCore::Strong(core), .. }) = session {
                 // Whoever ended the wait may still be telling of it, with the core locked: an event that goes with
                 // the answer must go before it.
                 core.length();
@@ -406,7 +417,7 @@ impl Rpc {
             Ok(Done::Block(block)) => self.outbox.block_response(waiting.call, block),
             Ok(Done::Nothing) => self.outbox.response(waiting.call, &()),
             Ok(Done::Lock(turn)) => {
-                if let Some(session) = self.table.session_mut(waiting.session) {
+                if let Some(session) = waiting.session.and_then(|session| self.table.session_mut(session)) {
                     session.lock = Some(turn);
                 }
                 self.outbox.response(waiting.call, &());
@@ -414,6 +425,7 @@ impl Rpc {
             Ok(Done::Seek { seq, block_offset }) => {
                 self.outbox.response(waiting.call, &SeekResponse { seq, block_offset });
             }
+            Ok(Done::Status(topic)) => self.answer_status(waiting.call, &topic),
             Err(error) => self.outbox.error(waiting.call, &error),
         }
     }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corestore::{Corestore, LoadWatch, Query};
+use corestore::{Corestore, LoadWatch, Query, replicate::OwnProtocol};
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
 use hypercore::{DiscoveryKey, Hypercore, PeerInfo};
 use hyperspace_common::{AccessToken, RpcError, messages::StatsResponse};
@@ -31,12 +31,12 @@ use crate::{
     admission::Tokens,
     answer::core_error,
     connection::{self, Connection},
-    extensions::Extensions,
+    extensions::{Extensions, PROTOCOL, Scope},
     limits::Limits,
     listener::{ListenError, SocketListener, listen_anywhere, listen_for_clients},
     locks::Locks,
     mailbox::{Event, Mailbox},
-    network::{Network, NetworkOptions},
+    network::{ClientTopics, Network, NetworkOptions, own_core},
     peers::{Dial, Listen, PeerHub, PeerSource},
     rpc::{Gone, SessionCore},
     transport::{Carrier, Door},
@@ -130,7 +130,7 @@ pub struct Server {
 pub(crate) struct Shared {
     store: Corestore,
     peers: Arc<PeerHub>,
-    network: Option<Arc<Network>>,
+    network: Arc<Network>,
     clients: Arc<Clients>,
     locks: Arc<Locks>,
     extensions: Arc<Extensions>,
@@ -147,21 +147,27 @@ impl Server {
     pub async fn start(options: ServerOptions) -> Result<Self, StartError> {
         let store = options.store.unwrap_or_else(Corestore::memory);
         let clients = Arc::new(Clients::default());
-        let told = clients.clone();
-        let feeds = store.on_load(Arc::new(move |core| told.feed(core)));
+        let (told, own_core) = (clients.clone(), own_core(&store));
+        let feeds = store.on_load(Arc::new(move |core| {
+            if core.discovery_key() != own_core {
+                told.feed(core);
+            }
+        }));
         let extensions = Arc::new(Extensions::default());
         let listening = extensions.clone();
         store.hub().set_extension_sink(Some(Arc::new(move |core, remote, name, message| {
-            listening.deliver(core, remote, name, &message);
+            listening.deliver(Scope::Core(*core), remote, name, &message);
         })));
+        let listening = extensions.clone();
+        store.hub().set_own_protocol(Some(OwnProtocol {
+            name: PROTOCOL.into(),
+            sink: Arc::new(move |remote, message| listening.deliver_network(remote, message)),
+        }));
         let told = clients.clone();
         let watch = Arc::new(move |peer: &Arc<PeerInfo>, connected| told.peer(peer, connected));
         let identity = identity(&store)?;
         let peers = PeerHub::new(store.clone(), identity.clone(), watch);
-        let network = match &options.network {
-            Some(options) => Some(Network::start(options, identity).await?),
-            None => None,
-        };
+        let network = Network::start(options.network.as_ref(), &store, identity).await?;
         let shared = Arc::new(Shared {
             store,
             peers: peers.clone(),
@@ -204,9 +210,7 @@ impl Server {
         for source in sources {
             tasks.spawn(source.run(peers.clone(), shared.stopping.clone()));
         }
-        if let Some(network) = network {
-            tasks.spawn(network.run(peers.clone(), shared.stopping.clone()));
-        }
+        tasks.spawn(network.run(peers.clone(), shared.stopping.clone()));
         let door = Arc::new(Door::new(shared.clone(), Tokens::new(&options.tokens), options.ws_origins));
         if let Some(listener) = rpc {
             rpc_address = listener.local_addr().ok();
@@ -245,7 +249,7 @@ impl Server {
 
     /// The UDP address of the daemon's node in the DHT, when it takes part in the swarm.
     pub fn dht_address(&self) -> Option<SocketAddr> {
-        self.shared.network.as_ref().map(|network| network.address())
+        self.shared.network.address()
     }
 
     /// The UNIX socket that clients connect to.
@@ -312,7 +316,7 @@ impl Drop for Server {
 }
 
 impl Shared {
-    /// Opens a core for a session. All sessions come this way: what a client has open is looked for in the swarm.
+    /// Opens a core for a session.
     ///
     /// A weak session is not to keep its core open. When nobody else has it open, it does all the same: otherwise it
     /// would be of no use.
@@ -323,19 +327,19 @@ impl Shared {
         weak: bool,
     ) -> Result<(Hypercore, SessionCore), RpcError> {
         let core = store.get(query).map_err(|error| core_error(&error))?;
-        if let Some(network) = &self.network {
-            network.opened(&core);
-        }
         let holder = if weak { weak_holder(&core) } else { SessionCore::Strong(core.clone()) };
         Ok((core, holder))
     }
 
     /// The daemon in figures.
     pub(crate) fn stats(&self) -> StatsResponse {
+        // One after the other: whoever has the peers locked may want the clients.
+        let clients = self.clients.lock().mailboxes.len() as u64;
+        let peers = self.peers.peers().len() as u64;
         StatsResponse {
             open_cores: self.store.loaded_count() as u64,
-            clients: self.clients.lock().mailboxes.len() as u64,
-            peers: self.peers.peers().len() as u64,
+            clients,
+            peers,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -354,15 +358,17 @@ impl Shared {
     }
 
     pub(crate) fn discovery(&self) -> Arc<dyn Discovery> {
-        match &self.network {
-            Some(network) => Arc::new(Both(self.peers.clone(), network.clone())),
-            None => self.peers.clone(),
-        }
+        Arc::new(Both(self.peers.clone(), self.network.clone()))
     }
 
     /// Whether others can reach this daemon, and where they see it.
     pub(crate) fn reachability(&self) -> (bool, Option<SocketAddr>) {
-        self.network.as_ref().map_or((false, None), |network| network.reachability())
+        self.network.reachability()
+    }
+
+    /// What a client says about topics, for as long as it is there.
+    pub(crate) fn topics(&self, client: u64) -> ClientTopics {
+        ClientTopics::new(self.network.clone(), client)
     }
 
     pub(crate) fn peers(&self) -> &PeerHub {
@@ -464,7 +470,7 @@ impl Clients {
     fn peer(&self, peer: &Arc<PeerInfo>, connected: bool) {
         for mailbox in self.lock().mailboxes.values() {
             let peer = peer.clone();
-            mailbox.push(if connected {
+            mailbox.push_network(if connected {
                 Event::NetworkPeerAdd { peer }
             } else {
                 Event::NetworkPeerRemove { peer }

@@ -17,6 +17,7 @@ pub(crate) enum WaitKind {
     Seek,
     Download,
     Lock,
+    Configure,
 }
 
 /// A request that waits, as it was asked.
@@ -25,7 +26,8 @@ pub(crate) struct Waiting {
     /// Whom to answer.
     pub(crate) call: Header,
     pub(crate) kind: WaitKind,
-    pub(crate) session: u64,
+    /// Of which session, if any.
+    pub(crate) session: Option<u64>,
     /// What the client cancels it by.
     pub(crate) resource: Option<u64>,
     /// Ends the work.
@@ -67,8 +69,12 @@ impl<S> SessionTable<S> {
     /// Ends a session; returns it with its requests that still waited, oldest first.
     pub(crate) fn remove_session(&mut self, id: u64) -> Option<(S, Vec<Waiting>)> {
         let session = self.sessions.remove(&id)?;
-        let mut ids: Vec<WaitId> =
-            self.waiting.iter().filter(|(_, waiting)| waiting.session == id).map(|(id, _)| *id).collect();
+        let mut ids: Vec<WaitId> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.session == Some(id))
+            .map(|(id, _)| *id)
+            .collect();
         ids.sort_unstable();
         let waiting = ids.into_iter().filter_map(|id| self.stop(id)).collect();
         Some((session, waiting))
@@ -110,7 +116,7 @@ impl<S> SessionTable<S> {
     pub(crate) fn cancel(&mut self, session: u64, resource: u64, kind: WaitKind) -> Option<Waiting> {
         let id = *self.resources.get(&resource)?;
         let waiting = self.waiting.get(&id)?;
-        if waiting.session == session && waiting.kind == kind { self.stop(id) } else { None }
+        if waiting.session == Some(session) && waiting.kind == kind { self.stop(id) } else { None }
     }
 
     fn stop(&mut self, id: WaitId) -> Option<Waiting> {
@@ -135,7 +141,7 @@ mod tests {
 
     fn waiting(session: u64, resource: Option<u64>, kind: WaitKind) -> Waiting {
         let call = Header::request(Method::HypercoreGet, 1);
-        Waiting { call, kind, session, resource, abort: AbortHandle::new_pair().0 }
+        Waiting { call, kind, session: Some(session), resource, abort: AbortHandle::new_pair().0 }
     }
 
     #[test]

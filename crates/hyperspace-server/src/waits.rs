@@ -17,11 +17,22 @@ use hyperspace_common::{RpcError, RpcErrorExt, text};
 
 use crate::answer::core_error;
 
+/// How many rounds of the search, one begun while the other was waited for, are waited for.
+const ROUNDS: usize = 3;
+
 /// What the daemon knows about the search for a core's peers.
 pub trait Discovery: Send + Sync + 'static {
     /// Ends when the search for this core's peers has had its first round: those that were found are connected.
     /// `None` when that has been so for some time.
     fn flushed(&self, discovery_key: &DiscoveryKey) -> Option<BoxFuture<'static, ()>>;
+}
+
+/// Waits until the search for a topic's peers has had its first round.
+pub(crate) async fn settled(discovery: Arc<dyn Discovery>, topic: DiscoveryKey) {
+    for _ in 0..ROUNDS {
+        let Some(flushed) = discovery.flushed(&topic) else { return };
+        flushed.await;
+    }
 }
 
 /// Waits for a block.
@@ -32,9 +43,10 @@ pub(crate) async fn get(
     discovery: Arc<dyn Discovery>,
 ) -> Result<Bytes, RpcError> {
     let options = |if_available| GetOptions { wait: true, if_available, ..GetOptions::default() };
-    if if_available && let Some(flushed) = discovery.flushed(&core.discovery_key()) {
+    if if_available {
         // The block may come while peers are still being looked for.
-        if let Some(block) = either(core.get_with(seq, options(false)), flushed).await {
+        let settled = settled(discovery, core.discovery_key());
+        if let Some(block) = either(core.get_with(seq, options(false)), settled).await {
             return block_or_error(block);
         }
     }
@@ -59,9 +71,10 @@ pub(crate) async fn update(
     let ask = UpdateOptions { wait: Some(true), min_length: Some(min_length), force: false };
     // Listening starts before looking, so that no append falls in between.
     let mut events = core.events();
-    if if_available && let Some(flushed) = discovery.flushed(&core.discovery_key()) {
+    if if_available {
         // Any peer that turns up meanwhile can be asked at once.
-        let _ = either(longer(&core, &mut events, min_length), flushed).await;
+        let settled = settled(discovery, core.discovery_key());
+        let _ = either(longer(&core, &mut events, min_length), settled).await;
     }
     loop {
         if core.length() >= min_length {
@@ -125,9 +138,7 @@ pub(crate) async fn seek(
         return found.await;
     }
     let nobody = async {
-        if let Some(flushed) = discovery.flushed(&core.discovery_key()) {
-            flushed.await;
-        }
+        settled(discovery, core.discovery_key()).await;
         // Peers say how long the log is; then either the offset lies within it, or nobody has it.
         let ask = UpdateOptions { wait: Some(true), ..UpdateOptions::default() };
         while core.peer_count() > 0 {

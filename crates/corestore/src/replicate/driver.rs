@@ -20,6 +20,7 @@ use super::core::ReplicatedCore;
 use super::hub::{CoreSource, ReplicationHub};
 use super::link::{Link, Mail};
 use super::options::{Progress, ReplicateError};
+use super::own_protocol::OwnChannel;
 use super::timers::Timers;
 use super::wire::Wire;
 
@@ -42,6 +43,7 @@ pub(super) struct Driver<IO> {
     pub(super) connection: Connection,
     wire: Wire<IO>,
     pub(super) channels: Channels,
+    own_channel: OwnChannel,
     pub(super) timers: Timers,
     sleep: Pin<Box<Sleep>>,
     pub(super) remote_address: String,
@@ -72,12 +74,13 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
         hub: Arc<ReplicationHub>,
         source: Arc<dyn CoreSource>,
         link: Arc<Link>,
-        connection: Connection,
+        mut connection: Connection,
         io: IO,
         remote_address: String,
         kind: String,
         progress: watch::Sender<Progress>,
     ) -> Self {
+        let own_channel = OwnChannel::new(hub.own_protocol(), &mut connection);
         Self {
             hub,
             source,
@@ -85,6 +88,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             connection,
             wire: Wire::new(io),
             channels: Channels::default(),
+            own_channel,
             timers: Timers::default(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             remote_address,
@@ -133,7 +137,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
         // Whether it is done does not matter: what is left wakes this task when there is room.
         let _ = self.wire.poll_write_all(cx, &mut self.connection)?;
         let mut ready = self.backlog || self.may_open();
-        ready |= self.may_send() && self.channels.has_senders();
+        ready |= self.may_send() && (self.channels.has_senders() || self.own_channel.has_unsent());
         if !self.backlog && self.pending() < TRANSMIT_STOP {
             ready |= self.wire.poll_read_burst(cx, &mut self.connection)?.is_ready();
         }
@@ -177,6 +181,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                 self.turn(&core, Cause::Core)?;
             }
         }
+        if mail.own_protocol {
+            self.own_channel.wanted(&mut self.connection)?;
+        }
         for (peer, lied) in mail.close_peers {
             if let Some(channel) = self.channels.by_peer(peer) {
                 self.finish_channel(channel, lied)?;
@@ -200,6 +207,10 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                 break;
             }
         }
+        while self.may_send()
+            && self.own_channel.has_unsent()
+            && self.own_channel.send_next(&self.link, &mut self.connection)?
+        {}
         // What the above has closed.
         self.take_arrived(breath_ends)
     }
@@ -226,6 +237,16 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                     let _ = self.link.remote_public_key.set(remote_public_key);
                     self.progress
                         .send_modify(|progress| progress.remote_public_key = Some(remote_public_key));
+                }
+                ConnectionEvent::RemoteProtocol { protocol, id, .. } => {
+                    self.own_channel.on_remote(&protocol, id.as_deref(), &mut self.connection)?;
+                }
+                ConnectionEvent::ProtocolOpened { channel, .. } => self.own_channel.on_opened(channel),
+                ConnectionEvent::ProtocolMessage { kind, payload, .. } => {
+                    self.own_channel.on_message(kind, &self.remote_public_key, payload);
+                }
+                ConnectionEvent::ProtocolClosed { channel, .. } => {
+                    self.own_channel.on_closed(channel, &self.link);
                 }
                 ConnectionEvent::Ended => self.ending = true,
                 _ => {}

@@ -16,6 +16,7 @@ use super::core::ReplicatedCore;
 use super::driver::Driver;
 use super::link::Link;
 use super::options::{ExtensionError, Progress, ReplicateError, ReplicateOptions, Replication};
+use super::own_protocol::OwnProtocol;
 
 /// Where connections find cores.
 pub trait CoreSource: Send + Sync + 'static {
@@ -42,6 +43,7 @@ pub struct ReplicationHub {
     links: Mutex<HashMap<u64, Arc<Link>>>,
     cores: Mutex<HashMap<DiscoveryKey, Arc<ReplicatedCore>>>,
     extensions: Mutex<Option<Arc<ExtensionSink>>>,
+    own_protocol: Mutex<Option<OwnProtocol>>,
 }
 
 impl Default for ReplicationHub {
@@ -60,6 +62,7 @@ impl ReplicationHub {
             links: Mutex::default(),
             cores: Mutex::default(),
             extensions: Mutex::default(),
+            own_protocol: Mutex::default(),
         }
     }
 
@@ -132,6 +135,12 @@ impl ReplicationHub {
         *self.extensions.lock().unwrap_or_else(PoisonError::into_inner) = sink;
     }
 
+    /// A protocol of the owner's own, beside the cores: for the connections that begin from here on. Each of them waits
+    /// for [`Replication::offer_protocol`].
+    pub fn set_own_protocol(&self, protocol: Option<OwnProtocol>) {
+        *self.own_protocol.lock().unwrap_or_else(PoisonError::into_inner) = protocol;
+    }
+
     /// Sends an extension message to all peers of a core. Returns to how many it went: a peer for which too much
     /// waits already is left out.
     pub fn broadcast_extension(
@@ -181,6 +190,10 @@ impl ReplicationHub {
 
     pub(super) fn extension_sink(&self) -> Option<Arc<ExtensionSink>> {
         self.extensions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn own_protocol(&self) -> Option<OwnProtocol> {
+        self.own_protocol.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn peer_id(&self) -> PeerId {

@@ -6,9 +6,12 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
+use bytes::Bytes;
 use hypercore::session::FindingPeers;
 use hypercore::{DiscoveryKey, Hypercore};
 use hypercore_replicator::PeerId;
+
+use super::own_protocol::Outgoing;
 
 /// One connection as others see it.
 pub(crate) struct Link {
@@ -21,6 +24,8 @@ pub(crate) struct Link {
 #[derive(Default)]
 struct Mailbox {
     mail: Mail,
+    /// What is to go out in the owner's own protocol.
+    outgoing: Outgoing,
     waker: Option<Waker>,
     /// The task is gone.
     ended: bool,
@@ -38,6 +43,8 @@ pub(super) struct Mail {
     pub(super) ready: HashSet<PeerId>,
     /// Peers of this connection whose channel is to be closed; true when they lied.
     pub(super) close_peers: HashMap<PeerId, bool>,
+    /// The owner's own protocol is to be offered, or has something to send.
+    pub(super) own_protocol: bool,
     /// The connection is to be closed.
     pub(super) close: bool,
 }
@@ -48,6 +55,7 @@ impl Mail {
             && self.work.is_empty()
             && self.ready.is_empty()
             && self.close_peers.is_empty()
+            && !self.own_protocol
             && !self.close
     }
 }
@@ -80,6 +88,7 @@ impl Link {
         let mut mailbox = self.lock();
         mailbox.ended = true;
         let mail = std::mem::take(&mut mailbox.mail);
+        mailbox.outgoing.refuse();
         drop(mailbox);
         drop(mail);
     }
@@ -100,6 +109,37 @@ impl Link {
             *mail.close_peers.entry(peer).or_default() |= lied;
             true
         });
+    }
+
+    /// The owner's own protocol is to be offered to the remote.
+    pub(super) fn offer_own_protocol(&self) {
+        self.put(|mail| !std::mem::replace(&mut mail.own_protocol, true));
+    }
+
+    /// A message is to go out in the owner's own protocol. False when it does not: the remote does not speak it, or too
+    /// much waits already.
+    pub(super) fn send_own_protocol(&self, message: Bytes) -> bool {
+        let mut mailbox = self.lock();
+        if !mailbox.outgoing.push(message) {
+            return false;
+        }
+        let first = !std::mem::replace(&mut mailbox.mail.own_protocol, true);
+        let waker = if first { mailbox.waker.take() } else { None };
+        drop(mailbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// The next message of the owner's own protocol.
+    pub(super) fn next_own_protocol(&self) -> Option<Bytes> {
+        self.lock().outgoing.pop()
+    }
+
+    /// Nothing more can be sent in the owner's own protocol.
+    pub(super) fn refuse_own_protocol(&self) {
+        self.lock().outgoing.refuse();
     }
 
     /// The connection is to be closed.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hypercore_protocol::{HandshakeResult, HandshakenOptions, KeyPair, NoiseOptions, TransportOptions};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -132,6 +133,18 @@ impl Replication {
     /// True when it has ended.
     pub fn is_closed(&self) -> bool {
         self.progress.borrow().ended.is_some() || self.progress.has_changed().is_err()
+    }
+
+    /// Offers the remote the owner's own protocol, if there is one (see
+    /// [`ReplicationHub::set_own_protocol`](super::ReplicationHub::set_own_protocol)). Nothing comes in before.
+    pub fn offer_protocol(&self) {
+        self.link.offer_own_protocol();
+    }
+
+    /// Says something in the owner's own protocol, and offers that first. False when it is lost: the remote does not speak
+    /// the protocol, or leaves too much unread. True does not say that it arrives.
+    pub fn send_protocol(&self, message: Bytes) -> bool {
+        self.link.send_own_protocol(message)
     }
 
     /// Ends the connection.

@@ -17,7 +17,7 @@ use hypercore_protocol::{
 use secret_stream::noise::Handshake;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::{CoreSource, ExtensionError, ReplicateOptions, Replication, ReplicationHub};
+use super::{CoreSource, ExtensionError, OwnProtocol, ReplicateOptions, Replication, ReplicationHub};
 
 /// A store in memory, with no more than replication needs.
 #[derive(Clone)]
@@ -383,6 +383,56 @@ async fn extension_messages_reach_the_sink() {
     assert_eq!(a.hub.broadcast_extension(&core, "chat", &large.slice(1..)), Ok(1));
     eventually("the largest is heard", || heard.lock().unwrap().len() > 2).await;
     assert_eq!(heard.lock().unwrap()[2].3.len(), ExtensionError::MAX_MESSAGE);
+}
+
+/// What a store hears in the protocol `test`.
+fn listen(store: &Store) -> Arc<Mutex<Vec<([u8; 32], Bytes)>>> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = heard.clone();
+    let sink = Arc::new(move |remote: &[u8; 32], message| told.lock().unwrap().push((*remote, message)));
+    store.hub.set_own_protocol(Some(OwnProtocol { name: "test".into(), sink }));
+    heard
+}
+
+#[tokio::test]
+async fn a_protocol_of_the_owners_goes_beside_the_cores() {
+    let (a, b) = (Store::new(1), Store::new(2));
+    let (at_a, at_b) = (listen(&a), listen(&b));
+    let (to_b, to_a) = connect(&a, &b);
+    // It waits until the other side wants it, too, also through the handshake.
+    assert!(to_b.send_protocol("early".into()));
+    to_a.opened().await.unwrap();
+    assert!(at_b.lock().unwrap().is_empty());
+    to_a.offer_protocol();
+    eventually("it is heard", || !at_b.lock().unwrap().is_empty()).await;
+    assert!(to_a.send_protocol("late".into()));
+    eventually("the answer is heard", || !at_a.lock().unwrap().is_empty()).await;
+    assert_eq!(*at_b.lock().unwrap(), [(a.identity.public, "early".into())]);
+    assert_eq!(*at_a.lock().unwrap(), [(b.identity.public, "late".into())]);
+    // Many large ones, in order.
+    for i in 0..100u8 {
+        while !to_b.send_protocol(vec![i; 1 << 20].into()) {
+            tokio::task::yield_now().await;
+        }
+    }
+    eventually("all are heard", || at_b.lock().unwrap().len() == 101).await;
+    assert!((0..100u8).zip(&at_b.lock().unwrap()[1..]).all(|(i, (_, message))| message[0] == i));
+    to_b.close();
+    eventually("nothing can be said any more", || !to_b.send_protocol("x".into())).await;
+}
+
+#[tokio::test]
+async fn who_does_not_speak_the_protocol_rejects_it_and_replicates() {
+    let (a, b) = (Store::new(1), Store::new(2));
+    let heard = listen(&a);
+    let (to_b, to_a) = connect(&a, &b);
+    to_b.offer_protocol();
+    assert!(to_a.send_protocol("it has no name for it".into()));
+    eventually("it is rejected", || !to_b.send_protocol("x".into())).await;
+    let log = a.create(9);
+    log.append("x").unwrap();
+    assert_eq!(b.get(log.key()).get(0).await.unwrap(), "x");
+    assert!(heard.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use super::{Gone, Rpc, Session, SessionCore, methods::parse_key};
 use crate::{
     answer::{core_error, limit},
     mailbox::wire_peer,
+    network::own_core,
 };
 
 /// Entries of one page.
@@ -56,7 +57,9 @@ impl Rpc {
             (None, None, None) => Query::fresh(),
         };
         let query = query.create_if_missing(request.create()).writable(!request.read_only());
-        self.server.open(&self.in_namespace(&request.namespace)?, query, request.weak())
+        let opened = self.server.open(&self.in_namespace(&request.namespace)?, query, request.weak())?;
+        self.topics.opened(&opened.0);
+        Ok(opened)
     }
 
     fn in_namespace(&self, namespace: &[Bytes]) -> Result<Corestore, RpcError> {
@@ -178,6 +181,7 @@ impl Rpc {
     fn try_list(&self, request: &ListRequest) -> Result<ListResponse, RpcError> {
         let after = request.after.as_deref().map(parse_discovery_key).transpose()?;
         let (store, limit) = (self.server.store(), page(request.limit));
+        let own = own_core(store);
         let mut response = ListResponse { cores: Vec::new(), more: false };
         for discovery_key in store.list_after(after) {
             if response.cores.len() == limit {
@@ -185,6 +189,9 @@ impl Rpc {
                 break;
             }
             let discovery_key = discovery_key.map_err(|error| core_error(&error.into()))?;
+            if discovery_key == own {
+                continue;
+            }
             // One that is being made is in the next list.
             if let Some(core) = store.summary(&discovery_key).map_err(|error| core_error(&error))? {
                 response.cores.push(entry(&core));

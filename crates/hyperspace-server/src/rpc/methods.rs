@@ -15,7 +15,7 @@ use super::{
     at_length,
 };
 use crate::{
-    answer::{core_error, invalid_session, is_event, not_offered, resource_in_use},
+    answer::{core_error, invalid_session, is_event, resource_in_use},
     mailbox::wire_peer,
     session_table::WaitKind,
     waits,
@@ -59,18 +59,18 @@ impl Rpc {
                 self.outbox.response(call, &());
                 self.server.stop();
             }
-            Method::NetworkOpen => self.outbox.response(call, &self.network_open()),
-            Method::NetworkStatus => self.outbox.response(call, &NetworkStatusResponse::default()),
-            Method::NetworkAllStatuses => self.outbox.response(call, &AllNetworkStatusesResponse::default()),
+            Method::NetworkOpen => self.network_open(call),
+            Method::NetworkConfigure => decoded!(configure),
+            Method::NetworkStatus => decoded!(network_status),
+            Method::NetworkAllStatuses => self.all_statuses(call),
+            Method::NetworkRegisterExtension => decoded!(register_network_extension),
+            Method::NetworkUnregisterExtension => decoded!(unregister_extension),
+            Method::NetworkSendExtension => decoded!(send_network_extension),
             Method::HypercoreRegisterExtension => decoded!(register_extension),
             Method::HypercoreUnregisterExtension => decoded!(unregister_extension),
             Method::HypercoreSendExtension => decoded!(send_extension),
             Method::HypercoreAcquireLock => decoded!(acquire_lock),
             Method::HypercoreReleaseLock => decoded!(release_lock),
-            Method::NetworkConfigure
-            | Method::NetworkRegisterExtension
-            | Method::NetworkUnregisterExtension
-            | Method::NetworkSendExtension => self.outbox.error(call, &not_offered(method)),
             Method::LogState => decoded!(log_state),
             Method::LogTruncate => decoded!(truncate),
             Method::LogClear => decoded!(clear),
@@ -109,13 +109,6 @@ impl Rpc {
             remote_address: Some(remote_address.map(|address| address.to_string()).unwrap_or_default()),
             version: Some(env!("CARGO_PKG_VERSION").into()),
             additional: Some(ADDITIONAL_VERSION),
-        }
-    }
-
-    fn network_open(&self) -> OpenNetworkResponse {
-        OpenNetworkResponse {
-            public_key: Bytes::copy_from_slice(&self.server.peers().public_key()),
-            peers: self.server.peers().peers().iter().map(|peer| wire_peer(peer)).collect(),
         }
     }
 

@@ -1,0 +1,473 @@
+//! The Network service: topics, peers and extensions, over raw frames.
+
+mod common;
+
+use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+
+use bytes::Bytes;
+use common::Raw;
+use corestore::Corestore;
+use futures::StreamExt;
+use hyperdht::HyperDht;
+use hyperspace_client::HyperspaceClient;
+use hyperspace_common::{
+    Endpoint, Header, Kind, Message, Method, Required, RpcError, code, decode, messages::*, text,
+};
+use hyperspace_server::{NetworkOptions, Server, ServerOptions};
+use tempfile::TempDir;
+use tokio::{net::UnixStream, time::timeout};
+
+/// Only to end a test that hangs.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+struct Daemon {
+    server: Server,
+    folder: TempDir,
+}
+
+impl Daemon {
+    async fn start(options: ServerOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = Some(folder.path().join("s.sock"));
+        Self { server: Server::start(ServerOptions { socket, ..options }).await.unwrap(), folder }
+    }
+
+    /// Without peers.
+    async fn offline() -> Self {
+        Self::start(ServerOptions::default()).await
+    }
+
+    /// In the DHT of this node.
+    async fn online(node: &HyperDht) -> Self {
+        Self::start(ServerOptions { network: Some(network(node)), ..ServerOptions::default() }).await
+    }
+
+    async fn client(&self) -> Client {
+        let stream = UnixStream::connect(self.folder.path().join("s.sock")).await.unwrap();
+        Client { raw: Raw { stream, input: Default::default() }, events: VecDeque::new(), calls: 0 }
+    }
+
+    async fn rust_client(&self) -> HyperspaceClient {
+        HyperspaceClient::connect_to(&Endpoint::Socket(self.folder.path().join("s.sock"))).await.unwrap()
+    }
+}
+
+fn network(node: &HyperDht) -> NetworkOptions {
+    NetworkOptions {
+        address: Some((Ipv4Addr::LOCALHOST, 0).into()),
+        bootstrap: Some(vec![node.local_address().to_string()]),
+        ..NetworkOptions::default()
+    }
+}
+
+async fn dht() -> HyperDht {
+    HyperDht::bootstrapper((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap()
+}
+
+/// A client that keeps events apart from answers.
+struct Client {
+    raw: Raw,
+    events: VecDeque<(Method, Bytes)>,
+    calls: u64,
+}
+
+impl Client {
+    async fn next(&mut self) -> (Header, Bytes) {
+        timeout(DEADLINE, self.raw.next()).await.expect("something comes").expect("the connection stands")
+    }
+
+    async fn send(&mut self, method: Method, request: &impl Message) -> u64 {
+        self.calls += 1;
+        self.raw.send(method, self.calls, request).await;
+        self.calls
+    }
+
+    async fn result<R: Message + Default>(&mut self, call: u64) -> Result<R, RpcError> {
+        loop {
+            let (header, payload) = self.next().await;
+            match header.kind {
+                Kind::Request => self.events.push_back((header.known_method().unwrap(), payload)),
+                Kind::Response if header.id == call => return Ok(R::decode(payload).unwrap()),
+                Kind::Error if header.id == call => return Err(decode(payload).unwrap()),
+                _ => panic!("nobody asked for {header:?}"),
+            }
+        }
+    }
+
+    async fn try_call<R: Message + Default>(
+        &mut self,
+        method: Method,
+        request: &impl Message,
+    ) -> Result<R, RpcError> {
+        let call = self.send(method, request).await;
+        self.result(call).await
+    }
+
+    async fn call<R: Message + Default>(&mut self, method: Method, request: &impl Message) -> R {
+        self.try_call(method, request).await.unwrap()
+    }
+
+    /// The next event of this method; others stay.
+    async fn event<M: Required>(&mut self, method: Method) -> M {
+        loop {
+            if let Some(at) = self.events.iter().position(|(event, _)| *event == method) {
+                return decode(self.events.remove(at).unwrap().1).unwrap();
+            }
+            let (header, payload) = self.next().await;
+            assert_eq!(header.kind, Kind::Request, "{header:?}");
+            self.events.push_back((header.known_method().unwrap(), payload));
+        }
+    }
+
+    async fn network(&mut self) -> OpenNetworkResponse {
+        self.call(Method::NetworkOpen, &()).await
+    }
+
+    async fn configure(&mut self, request: ConfigureNetworkRequest) -> Option<NetworkStatus> {
+        self.call::<NetworkStatusResponse>(Method::NetworkConfigure, &request).await.status
+    }
+
+    async fn status(&mut self, topic: [u8; 32]) -> Option<NetworkStatus> {
+        let discovery_key = Bytes::copy_from_slice(&topic);
+        let request = NetworkStatusRequest { discovery_key };
+        self.call::<NetworkStatusResponse>(Method::NetworkStatus, &request).await.status
+    }
+
+    async fn statuses(&mut self) -> Vec<NetworkStatus> {
+        self.call::<AllNetworkStatusesResponse>(Method::NetworkAllStatuses, &()).await.statuses
+    }
+
+    /// Waits until what others do has come about.
+    async fn until_status(&mut self, topic: [u8; 32], expected: Option<NetworkStatus>) {
+        let arrived = async {
+            while self.status(topic).await != expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(DEADLINE, arrived).await.expect("the status becomes what it is to be");
+    }
+
+    async fn open(&mut self, id: u64, key: Option<Bytes>) -> OpenResponse {
+        self.call(Method::CorestoreOpen, &OpenRequest { id, key, name: None, weak: None }).await
+    }
+
+    async fn get(&mut self, id: u64, seq: u64) -> Result<Bytes, RpcError> {
+        self.try_call(Method::HypercoreGet, &get(id, seq)).await.map(block)
+    }
+
+    async fn extension(&mut self, resource_id: u64, name: &str) {
+        let request = RegisterExtensionRequest { id: 0, resource_id, name: name.into() };
+        self.call::<()>(Method::NetworkRegisterExtension, &request).await;
+    }
+
+    async fn say(&mut self, resource_id: u64, to: Option<&[u8]>, data: &'static str) {
+        let remote_public_key = to.map(Bytes::copy_from_slice);
+        let request = ExtensionMessage { id: 0, resource_id, remote_public_key, data: data.into() };
+        self.call::<()>(Method::NetworkSendExtension, &request).await;
+    }
+}
+
+fn get(id: u64, seq: u64) -> GetRequest {
+    GetRequest { id, seq, resource_id: 1000 + seq, wait: None, if_available: None, on_wait_id: None }
+}
+
+fn block(response: GetResponse) -> Bytes {
+    response.block.unwrap()
+}
+
+/// Absent fields are as clients of npm leave them.
+fn setting(topic: impl AsRef<[u8]>, announce: bool, lookup: bool) -> ConfigureNetworkRequest {
+    ConfigureNetworkRequest {
+        configuration: NetworkStatus {
+            discovery_key: Bytes::copy_from_slice(topic.as_ref()),
+            announce: Some(announce),
+            lookup: Some(lookup),
+            remember: None,
+        },
+        flush: None,
+        copy_from: None,
+        overwrite: None,
+    }
+}
+
+fn remembered(topic: impl AsRef<[u8]>, announce: bool, lookup: bool) -> ConfigureNetworkRequest {
+    let mut request = setting(topic, announce, lookup);
+    request.configuration.remember = Some(true);
+    request
+}
+
+fn flushed(request: ConfigureNetworkRequest) -> ConfigureNetworkRequest {
+    ConfigureNetworkRequest { flush: Some(true), ..request }
+}
+
+fn status(topic: [u8; 32], announce: bool, lookup: bool, remember: bool) -> Option<NetworkStatus> {
+    let discovery_key = Bytes::copy_from_slice(&topic);
+    Some(NetworkStatus {
+        discovery_key,
+        announce: Some(announce),
+        lookup: Some(lookup),
+        remember: Some(remember),
+    })
+}
+
+#[tokio::test]
+async fn wishes_of_clients_add_up_and_go_with_them() {
+    let daemon = Daemon::offline().await;
+    let (mut one, mut two) = (daemon.client().await, daemon.client().await);
+    let topic = [7; 32];
+    assert_eq!(one.status(topic).await, None);
+    assert_eq!(one.configure(setting(topic, false, true)).await, status(topic, false, true, false));
+    assert_eq!(two.configure(flushed(setting(topic, true, false))).await, status(topic, true, true, false));
+    assert_eq!(one.statuses().await, [status(topic, true, true, false).unwrap()]);
+    drop(two);
+    one.until_status(topic, status(topic, false, true, false)).await;
+    // What is there already is left alone on request.
+    let kept = ConfigureNetworkRequest { overwrite: Some(false), ..setting(topic, true, true) };
+    assert_eq!(one.configure(kept).await, status(topic, false, true, false));
+    assert_eq!(one.configure(setting(topic, false, false)).await, None);
+    assert_eq!((one.status(topic).await, one.statuses().await), (None, vec![]));
+    // What is absent is taken from another topic, if one is named, and else is no.
+    one.configure(setting([8; 32], false, true)).await;
+    let mut copy = setting(topic, false, false);
+    (copy.configuration.announce, copy.configuration.lookup) = (Some(true), None);
+    copy.copy_from = Some(Bytes::copy_from_slice(&[8; 32]));
+    assert_eq!(one.configure(copy.clone()).await, status(topic, true, true, false));
+    copy.copy_from = None;
+    assert_eq!(one.configure(copy).await, status(topic, true, false, false));
+    // A core that is opened is a topic only when somebody says so.
+    one.open(0, None).await;
+    assert_eq!(one.statuses().await.len(), 2);
+    daemon.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_topic_is_refused() {
+    let daemon = Daemon::offline().await;
+    let mut client = daemon.client().await;
+    let short = setting([7; 31], true, true);
+    let error = client.try_call::<NetworkStatusResponse>(Method::NetworkConfigure, &short).await.unwrap_err();
+    assert_eq!(error.message, text::INVALID_DISCOVERY_KEY);
+    let copy_from = Some(Bytes::from_static(b"short"));
+    let wrong = ConfigureNetworkRequest { copy_from, ..setting([7; 32], true, true) };
+    let error = client.try_call::<NetworkStatusResponse>(Method::NetworkConfigure, &wrong).await.unwrap_err();
+    assert_eq!(error.message, "Must copy from a valid discovery key.");
+    let request = NetworkStatusRequest { discovery_key: Bytes::from_static(b"short") };
+    assert_eq!(client.call::<NetworkStatusResponse>(Method::NetworkStatus, &request).await.status, None);
+
+    client.extension(5, "chat").await;
+    let again = RegisterExtensionRequest { id: 0, resource_id: 5, name: "other".into() };
+    let error = client.try_call::<()>(Method::NetworkRegisterExtension, &again).await.unwrap_err();
+    assert_eq!(error.message, "Resource already exists: 5");
+    let long = RegisterExtensionRequest { id: 0, resource_id: 6, name: "x".repeat(1025) };
+    let error = client.try_call::<()>(Method::NetworkRegisterExtension, &long).await.unwrap_err();
+    assert_eq!(error.code.as_deref(), Some(code::INVALID));
+    client.say(5, None, "anybody?").await;
+    client.say(5, Some(&[1; 32]), "anybody?").await;
+    client.say(5, Some(b"short"), "anybody?").await;
+    let unknown = UnregisterExtensionRequest { id: 0, resource_id: 9 };
+    let error = client.try_call::<()>(Method::NetworkUnregisterExtension, &unknown).await.unwrap_err();
+    assert_eq!(error.message, "Invalid resource: 9");
+    daemon.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_remembered_outlasts_the_client_that_asked_for_it() {
+    let daemon = Daemon::offline().await;
+    let (mut one, mut two) = (daemon.client().await, daemon.client().await);
+    let topic = [7; 32];
+    one.configure(remembered(topic, true, false)).await;
+    two.configure(setting(topic, false, true)).await;
+    drop(one);
+    assert_eq!(two.configure(setting([8; 32], false, true)).await, status([8; 32], false, true, false));
+    assert_eq!(two.status(topic).await, status(topic, true, true, true));
+    drop(two);
+    let mut three = daemon.client().await;
+    three.until_status(topic, status(topic, true, false, true)).await;
+    three.until_status([8; 32], None).await;
+    // The daemon keeps it in a core that nobody sees.
+    let client = daemon.rust_client().await;
+    assert!(Box::pin(client.corestore().list()).next().await.is_none());
+    assert_eq!(three.configure(setting(topic, false, false)).await, None);
+    drop(three);
+    let mut four = daemon.client().await;
+    assert_eq!(four.statuses().await, []);
+    daemon.server.stop().await;
+}
+
+#[tokio::test]
+async fn only_what_was_announced_is_joined_again() {
+    let store = Corestore::memory();
+    let database = store.database().clone();
+    let primary_key = *store.primary_key();
+    let again = || Corestore::from_database_with_primary_key(database.clone(), primary_key).unwrap();
+    let with = |store| ServerOptions { store: Some(store), ..ServerOptions::default() };
+    let daemon = Daemon::start(with(store)).await;
+    let mut client = daemon.client().await;
+    client.configure(remembered([1; 32], true, true)).await;
+    client.configure(remembered([2; 32], false, true)).await;
+    client.configure(setting([3; 32], true, true)).await;
+    client.configure(remembered([4; 32], true, true)).await;
+    client.configure(setting([4; 32], false, false)).await;
+    let key = daemon.server.public_key();
+    daemon.server.stop().await;
+
+    let daemon = Daemon::start(with(again())).await;
+    assert_eq!(daemon.server.public_key(), key);
+    let mut client = daemon.client().await;
+    assert_eq!(client.statuses().await, [status([1; 32], true, true, true).unwrap()]);
+    // The other one is not forgotten, for those who do not want to overwrite.
+    let kept = ConfigureNetworkRequest { overwrite: Some(false), ..setting([2; 32], true, true) };
+    assert_eq!(client.configure(kept).await, status([2; 32], false, true, true));
+    let mut forgetting = setting([1; 32], true, true);
+    forgetting.configuration.remember = Some(false);
+    assert_eq!(client.configure(forgetting).await, status([1; 32], true, true, false));
+    daemon.server.stop().await;
+
+    let daemon = Daemon::start(with(again())).await;
+    assert_eq!(daemon.client().await.statuses().await, []);
+    daemon.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_comes_as_soon_as_its_topic_is_looked_up() {
+    let node = dht().await;
+    let (one, two) = (Daemon::online(&node).await, Daemon::online(&node).await);
+    let (mut writer, mut reader) = (one.client().await, two.client().await);
+    let log = writer.open(0, None).await;
+    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
+    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    writer.network().await;
+    let topic = log.discovery_key.clone().unwrap();
+    reader.open(0, Some(log.key.clone())).await;
+    // Nobody has it, as far as anybody knows: to be told so takes no longer than asking.
+    assert_eq!(reader.get(0, 0).await.unwrap_err().message, text::BLOCK_NOT_AVAILABLE);
+    assert!(reader.configure(flushed(setting(&topic, false, true))).await.is_some());
+    assert_eq!(reader.get(0, 0).await.unwrap_err().message, text::BLOCK_NOT_AVAILABLE);
+    let update = UpdateRequest { id: 0, min_length: Some(1), if_available: None, hash: None };
+    let error = reader.try_call::<()>(Method::HypercoreUpdate, &update).await.unwrap_err();
+    assert_eq!(error.message, text::NO_UPDATE_AVAILABLE);
+
+    writer.configure(flushed(setting(&topic, true, false))).await;
+    // A connection takes its time, and the get is answered when it is there.
+    let configuring = reader.send(Method::NetworkConfigure, &setting(&topic, false, true)).await;
+    let getting = reader.send(Method::HypercoreGet, &get(0, 0)).await;
+    assert!(reader.result::<NetworkStatusResponse>(configuring).await.unwrap().status.is_some());
+    assert_eq!(block(reader.result(getting).await.unwrap()), "hello");
+    // And nobody has the next one.
+    assert_eq!(reader.get(0, 1).await.unwrap_err().message, text::BLOCK_NOT_AVAILABLE);
+
+    // Both know of each other.
+    let keys = [one.server.public_key(), two.server.public_key()];
+    let added: PeerEvent = writer.event(Method::NetworkOnPeerAdd).await;
+    assert_eq!((added.id, &*added.peer.remote_public_key), (0, &keys[1][..]));
+    let peers = reader.network().await.peers;
+    assert_eq!((peers.len(), &*peers[0].remote_public_key), (1, &keys[0][..]));
+    two.server.stop().await;
+    let removed: PeerEvent = writer.event(Method::NetworkOnPeerRemove).await;
+    assert_eq!(removed.peer, added.peer);
+    one.server.stop().await;
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_that_is_open_but_not_configured_is_found_over_any_connection() {
+    let node = dht().await;
+    let (one, two) = (Daemon::online(&node).await, Daemon::online(&node).await);
+    let (mut writer, mut reader) = (one.client().await, two.client().await);
+    let log = writer.open(0, None).await;
+    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
+    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    // They meet at something else, and the core is asked for while that is looked up.
+    let topic = [7; 32];
+    writer.configure(flushed(setting(topic, true, false))).await;
+    reader.open(0, Some(log.key)).await;
+    reader.configure(setting(topic, false, true)).await;
+    assert_eq!(reader.get(0, 0).await.unwrap(), "hello");
+    // The one who announced leaves, and the other one finds nobody any more.
+    writer.configure(flushed(setting(topic, false, false))).await;
+    let late = Daemon::online(&node).await;
+    let mut latecomer = late.client().await;
+    latecomer.configure(flushed(setting(topic, false, true))).await;
+    assert_eq!(latecomer.network().await.peers, []);
+    for daemon in [one, two, late] {
+        daemon.server.stop().await;
+    }
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cores_that_store_open_opens_are_in_the_swarm_until_their_client_says_otherwise() {
+    let node = dht().await;
+    let daemon = Daemon::online(&node).await;
+    let client = daemon.rust_client().await;
+    let log = client.corestore().create().await.unwrap();
+    let topic = *log.discovery_key().as_bytes();
+    let mut other = daemon.client().await;
+    assert_eq!(other.statuses().await, [status(topic, true, true, false).unwrap()]);
+    other.configure(setting(topic, false, false)).await;
+    assert_eq!(other.status(topic).await, status(topic, true, true, false), "it has it open still");
+    drop(log);
+    client.close();
+    other.until_status(topic, status(topic, true, false, false)).await;
+    assert_eq!(other.configure(flushed(setting(topic, false, false))).await, None);
+    daemon.server.stop().await;
+    node.close().await;
+}
+
+/// Two daemons, connected by address.
+async fn pair() -> (Daemon, Daemon) {
+    let listening = ServerOptions { peer_listen: Some("127.0.0.1:0".into()), ..ServerOptions::default() };
+    let one = Daemon::start(listening).await;
+    let connect = vec![one.server.peer_address().unwrap().to_string()];
+    let two = Daemon::start(ServerOptions { connect, ..ServerOptions::default() }).await;
+    (one, two)
+}
+
+#[tokio::test]
+async fn messages_go_over_the_connection_as_a_whole() {
+    let (one, two) = pair().await;
+    let (mut a, mut b, mut c) = (one.client().await, two.client().await, two.client().await);
+    let (key_a, key_b) = (one.server.public_key(), two.server.public_key());
+    a.extension(1, "chat").await;
+    b.extension(2, "chat").await;
+    c.extension(3, "chat").await;
+    c.extension(4, "else").await;
+    for client in [&mut b, &mut c] {
+        if client.network().await.peers.is_empty() {
+            client.event::<PeerEvent>(Method::NetworkOnPeerAdd).await;
+        }
+    }
+    let peer = match a.network().await.peers.pop() {
+        Some(peer) => peer,
+        None => a.event::<PeerEvent>(Method::NetworkOnPeerAdd).await.peer,
+    };
+    assert_eq!(&*peer.remote_public_key, &key_b);
+
+    // As soon as somebody is there, he can be told something.
+    a.say(1, None, "to all").await;
+    a.say(1, Some(&key_b), "to one").await;
+    a.say(1, Some(&[9; 32]), "to nobody").await;
+    for (client, resource_id) in [(&mut b, 2), (&mut c, 3)] {
+        for data in ["to all", "to one"] {
+            let message: ExtensionMessage = client.event(Method::NetworkOnExtension).await;
+            let remote_public_key = Some(Bytes::copy_from_slice(&key_a));
+            let expected = ExtensionMessage { id: 0, resource_id, remote_public_key, data: data.into() };
+            assert_eq!(message, expected);
+        }
+    }
+    let gone = UnregisterExtensionRequest { id: 0, resource_id: 2 };
+    b.call::<()>(Method::NetworkUnregisterExtension, &gone).await;
+    a.say(1, None, "once more").await;
+    let message: ExtensionMessage = c.event(Method::NetworkOnExtension).await;
+    assert_eq!(message.data, "once more");
+    c.say(3, Some(&key_a), "back").await;
+    let message: ExtensionMessage = a.event(Method::NetworkOnExtension).await;
+    assert_eq!((message.resource_id, &message.data[..]), (1, &b"back"[..]));
+    b.network().await;
+    assert!(b.events.is_empty(), "{:?}", b.events);
+
+    two.server.stop().await;
+    let removed: PeerEvent = a.event(Method::NetworkOnPeerRemove).await;
+    assert_eq!(removed.peer, peer);
+    one.server.stop().await;
+}
