@@ -15,8 +15,11 @@ const gets = new Map()
 const downloads = new Map()
 const locks = new Map()
 const extensions = new Map()
+const networkExtensions = new Map()
 
 store.on('feed', (core) => event('feed', { key: hex(core.key) }))
+client.network.on('peer-add', (remote) => event('network-peer-add', { peer: peer(remote) }))
+client.network.on('peer-remove', (remote) => event('network-peer-remove', { peer: peer(remote) }))
 process.on('unhandledRejection', (err) => event('unhandled', { message: err.message }))
 
 function at (label) {
@@ -38,6 +41,10 @@ function describe (core) {
 
 function peer ({ type, remoteAddress, remotePublicKey }) {
   return { type, remoteAddress, remotePublicKey: hex(remotePublicKey) }
+}
+
+function status (status) {
+  return status && { ...status, discoveryKey: hex(status.discoveryKey) }
 }
 
 serve({
@@ -93,6 +100,31 @@ serve({
     extension.send(unhex(message), at(core).peers.find((peer) => hex(peer.remotePublicKey) === to))
   },
   extensionDestroy: ({ core, name }) => extensions.get(core + ' ' + name).destroy(),
+
+  network: async () => {
+    await client.network.ready()
+    return { publicKey: hex(client.network.keyPair.publicKey), peers: client.network.peers.map(peer) }
+  },
+  configure: async ({ topic, ...opts }) => {
+    if (opts.copyFrom) opts.copyFrom = unhex(opts.copyFrom)
+    return status((await client.network.configure(unhex(topic), opts)).status)
+  },
+  networkStatus: async ({ topic }) => status(await client.network.status(unhex(topic))),
+  allStatuses: async () => (await client.network.allStatuses()).map(status),
+  replicate: async ({ core }) => { await client.replicate(at(core)) },
+
+  // As the extensions of cores.
+  networkExtension: ({ name }) => {
+    networkExtensions.set(name, client.network.registerExtension(name, {
+      onmessage: (message, from) => event('network-extension', { name, message: hex(message), peer: peer(from) })
+    }))
+  },
+  networkExtensionSend: ({ name, message, to }) => {
+    const extension = networkExtensions.get(name)
+    if (!to) return extension.broadcast(unhex(message))
+    extension.send(unhex(message), client.network.peers.find((peer) => hex(peer.remotePublicKey) === to))
+  },
+  networkExtensionDestroy: ({ name }) => networkExtensions.get(name).destroy(),
 
   waitLength: ({ core, length }) => new Promise((resolve) => {
     const target = at(core)

@@ -15,7 +15,7 @@ use hypercore::Key;
     after_help = "The daemon stays in the foreground and ends on SIGINT or SIGTERM. \
                   It prints `Listening on SOCKET` when clients can connect, and with --dht \
                   `Listening on IP:PORT` when it answers other nodes.\n\n\
-                  Cores that clients open are announced and looked up in the swarm. -a is where the daemon's own \
+                  Topics that clients want are announced and looked up in the swarm. -a is where the daemon's own \
                   node of the DHT is bound, -p where its connections come from; both are UDP. A network of one's \
                   own, on one machine:\n  \
                   hyperspace-server --dht -a 127.0.0.1:3401\n  \
@@ -84,7 +84,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "KEY")]
     pub(crate) relay: Vec<Key>,
 
-    /// Look for peers that have the cores that clients open, but do not let others find this daemon
+    /// Look for others where clients want that, but do not let others find this daemon
     #[arg(long)]
     pub(crate) no_announce: bool,
 

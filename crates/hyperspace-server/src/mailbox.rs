@@ -94,6 +94,7 @@ impl Mailbox {
             drained: 0,
             written: 0,
             gone: false,
+            network: false,
             waker: None,
         };
         Self { state: Mutex::new(state), told: Notify::new() }
