@@ -8,7 +8,7 @@
 //   for await (const { index, block } of core.follow()) console.log(index, new TextDecoder().decode(block))
 //
 // It is meant to be copied: one file, nothing to install. It knows the calls that it needs (Status, Open, Get, Append,
-// Update, Close, the events for new blocks and peers); docs/rpc.md has the others, and each is a few lines here.
+// Update, Close, Configure, the events for new blocks and peers); docs/rpc.md has the others, and each is a few lines here.
 // Numbers of the protocol go up to 2^53 - 1.
 
 /** Longer messages are cut: the daemon takes 16 MiB at once, and message borders mean nothing. */
@@ -25,6 +25,7 @@ const GET = [3, 1]
 const APPEND = [3, 2]
 const UPDATE = [3, 3]
 const CLOSE = [3, 10]
+const CONFIGURE = [4, 2]
 const PRESENT = [18, 1]
 // Events: calls of the daemon that want no answer.
 const ON_APPEND = '3.16'
@@ -209,9 +210,11 @@ export class Daemon {
   }
 
   /**
-   * Opens a core by its `key` (64 hexadecimal digits, or 32 bytes) or `name`; without either it makes a new one.
+   * Opens a core by its `key` (64 hexadecimal digits, or 32 bytes) or `name`; without either it makes a new one. As long as
+   * this connection stands, the daemon announces the core to its swarm and looks for others who have it; not so with
+   * `swarm: false`.
    */
-  async open ({ key, name } = {}) {
+  async open ({ key, name, swarm = true } = {}) {
     const core = new Core(this, this.#lastCore++)
     // Events may come right after the answer.
     this.#cores.set(core.id, core)
@@ -219,6 +222,10 @@ export class Daemon {
       const bytes = typeof key === 'string' ? fromHex(key) : key
       const opened = fields(await this.call(OPEN, new Writer().number(1, core.id).data(2, bytes).data(3, name)), [5])
       core.opened(opened)
+      if (swarm && opened[6]) {
+        const wanted = new Writer().data(1, opened[6]).number(2, 1).number(3, 1)
+        await this.call(CONFIGURE, new Writer().data(1, wanted.finish()))
+      }
       return core
     } catch (error) {
       this.#cores.delete(core.id)
