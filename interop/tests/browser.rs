@@ -7,7 +7,7 @@ use std::{
 };
 
 use hyperspace_client::{AccessToken, HyperspaceClient};
-use hyperspace_server::{Server, ServerOptions};
+use hyperspace_server::{Limits, Server, ServerOptions};
 use interop::{Node, Peer, json};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -33,6 +33,8 @@ impl Fixture {
         let options = ServerOptions {
             ws_listen: Some("127.0.0.1:0".into()),
             tokens: vec![TOKEN.parse::<AccessToken>().unwrap()],
+            // As long as a browser on a slow machine may need.
+            limits: Limits { admission: interop::DEADLINE, ..Limits::default() },
             ..ServerOptions::default()
         };
         let server = Server::start(options).await.unwrap();

@@ -38,7 +38,8 @@ async fn server_with(limits: Limits) -> Server {
 }
 
 async fn server() -> Server {
-    server_with(Limits::default()).await
+    // As long as a slow machine may need.
+    server_with(Limits { admission: DEADLINE, ..Limits::default() }).await
 }
 
 fn endpoints(server: &Server) -> [Endpoint; 2] {
@@ -149,7 +150,7 @@ async fn without_a_good_token_no_method_runs() {
 /// A WebSocket says in its close frame why it ends.
 #[tokio::test]
 async fn close_codes_tell_why() {
-    let server = server_with(Limits { max_clients: 2, ..Limits::default() }).await;
+    let server = server_with(Limits { max_clients: 2, admission: DEADLINE, ..Limits::default() }).await;
     let mut wrong = websocket(&server).await;
     let shown = PresentRequest { token: WRONG.into() };
     wrong.write_all(&frame(Method::AccessPresent, 0, &shown)).await.unwrap();
@@ -174,7 +175,7 @@ async fn close_codes_tell_why() {
     drop((one, two));
 
     // The farewell of a server that ends is a normal one.
-    let server = server_with(Limits::default()).await;
+    let server = server_with(Limits { admission: DEADLINE, ..Limits::default() }).await;
     let mut last = guest(&server).await;
     last.write_all(&frame(Method::HyperspaceStop, 0, &())).await.unwrap();
     last.flush().await.unwrap();
@@ -218,16 +219,18 @@ async fn who_says_nothing_is_shown_the_door() {
     let limits = Limits { admission: Duration::from_secs(1), ..Limits::default() };
     let server = server_with(limits).await;
     // Nothing at all; half a frame; half a request.
-    for (address, beginning) in [
+    let beginnings = [
         (server.rpc_address().unwrap(), &b""[..]),
         (server.rpc_address().unwrap(), &[0x20, 0x48]),
         (server.ws_address().unwrap(), b""),
         (server.ws_address().unwrap(), b"GET / HTTP/1.1\r\nHost: x\r\n"),
-    ] {
+    ];
+    let ends = beginnings.map(async |(address, beginning)| {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(beginning).await.unwrap();
-        assert!(last_words(&mut stream).await.is_empty());
-    }
+        last_words(&mut stream).await
+    });
+    assert!(futures::future::join_all(ends).await.concat().is_empty());
     // On a slow machine the handshake may take all of the time.
     let mut silent = within("a handshake", async {
         let address = server.ws_address().unwrap();
@@ -241,6 +244,7 @@ async fn who_says_nothing_is_shown_the_door() {
     .await;
     let why = ending(&mut silent).await;
     assert!(why.contains("4401") && why.contains("no access token came within"), "{why}");
+    drop(silent);
     server.stop().await;
 }
 
@@ -320,6 +324,7 @@ async fn what_comes_before_the_token_is_bounded() {
     let _ = within("the megabyte", writer.write_all(&bytes)).await;
     let mut words = Vec::new();
     let _ = within("the end of the connection", reader.read_to_end(&mut words)).await;
+    drop(stream);
     // Of what is written to somebody who still sends, it is not certain that it arrives.
     assert!(words.is_empty() || words[2..4] == 1002u16.to_be_bytes(), "{words:?}");
     is_served(&server).await;
@@ -353,6 +358,7 @@ async fn frames_may_be_cut_anywhere_and_a_message_has_a_bound() {
     head.extend_from_slice(&[0; 4]);
     stream.write_all(&head).await.unwrap();
     let words = last_words(&mut stream).await;
+    drop(stream);
     assert_eq!((words[0], &words[2..4]), (0x88, &1009u16.to_be_bytes()[..]), "{words:?}");
     is_served(&server).await;
     server.stop().await;
@@ -383,7 +389,9 @@ fn message(payload: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_let_go() {
-    let server = server_with(Limits { stall: Duration::from_millis(200), ..Limits::default() }).await;
+    let server =
+        server_with(Limits { stall: Duration::from_millis(200), admission: DEADLINE, ..Limits::default() })
+            .await;
     let mut events = Box::pin(server.events());
     let mut socket = guest(&server).await;
     let open = OpenRequest { id: 0, key: None, name: None, weak: None };
