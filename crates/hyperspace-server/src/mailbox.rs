@@ -462,7 +462,7 @@ mod tests {
         let mut outbox = Outbox::new();
         mailbox.push(append(0, 1));
         assert!(mailbox.drain(&mut outbox), "messages are lost, and nothing else");
-        assert_eq!(outbox.len() >> 20, (MAX_UNREAD / 2 >> 20) - 1);
+        assert_eq!(outbox.len() >> 20, ((MAX_UNREAD / 2) >> 20) - 1);
     }
 
     #[test]

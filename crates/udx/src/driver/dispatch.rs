@@ -86,8 +86,11 @@ impl Dispatch {
         };
         // Through the stream's own socket everything is taken, as libudx does it; but whoever watches over the stream hears
         // of the other address.
-        if (!is_on || is_stray) && stream.ask_firewall(socket, from) == Firewall::Refuse && !is_on {
-            return;
+        if !is_on || is_stray {
+            let answer = stream.ask_firewall(socket, from);
+            if answer == Firewall::Refuse && !is_on {
+                return;
+            }
         }
         let mut inner = stream.lock();
         if let Some(target) = inner.relay_to.clone() {
