@@ -5,7 +5,8 @@ const { spawn } = require('child_process')
 const readline = require('readline')
 
 const running = new Set()
-process.on('exit', () => { for (const child of running) child.kill('SIGKILL') })
+// First of all: the exit handler of tape exits at once.
+process.prependListener('exit', () => { for (const child of running) child.kill('SIGKILL') })
 
 // Resolves to { addresses, end } once the daemon has printed so many `Listening ...` lines.
 module.exports = async function daemon (args, lines) {

@@ -9,6 +9,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,7 +21,11 @@ use hyperspace_common::{
         UploadEvent,
     },
 };
-use tokio::sync::Notify;
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use crate::limits::MAX_UNREAD;
 
@@ -28,6 +33,11 @@ use crate::limits::MAX_UNREAD;
 const GATHER_FROM: usize = 1024;
 /// What an event counts for, besides the data that it carries: at least as much as it takes in memory and on the wire.
 const EVENT_BYTES: usize = size_of::<Event>() + 64;
+
+/// How long the news that a peer has made a core longer waits for more of the same, when nothing else is to be said.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Among how many waiting events the last news of the same session is looked for.
+const NEWS_LOOKED_AT: usize = 16;
 
 /// Something to tell a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +82,10 @@ struct State {
     gone: bool,
     /// The client knows who is connected, and is told who comes and goes.
     network: bool,
+    /// All that waits is news that may wait until then.
+    patient_until: Option<Instant>,
+    /// Somebody looks after that.
+    is_timed: bool,
     waker: Option<Waker>,
 }
 
@@ -95,6 +109,8 @@ impl Mailbox {
             written: 0,
             gone: false,
             network: false,
+            patient_until: None,
+            is_timed: false,
             waker: None,
         };
         Self { state: Mutex::new(state), told: Notify::new() }
@@ -105,11 +121,51 @@ impl Mailbox {
         let waker = {
             let mut state = self.lock();
             state.push(event);
-            state.waker.take()
+            state.hurry()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Takes the news that a peer has made a core longer. Until the client asks for something, or is told something
+    /// else, this waits a while for more of the same: programs of the Node daemon's day count on one event for an
+    /// update, however many appends that brings.
+    pub(crate) fn push_patient(self: &Arc<Self>, event: Event) {
+        let Ok(runtime) = Handle::try_current() else { return self.push(event) };
+        let mut state = self.lock();
+        if state.patient_until.is_none() && !state.events.is_empty() {
+            // The client is about to be told other things, and this with them.
+            return state.push(event);
+        }
+        state.push_news(event);
+        state.patient_until.get_or_insert_with(|| Instant::now() + PATIENCE);
+        if !std::mem::replace(&mut state.is_timed, true) {
+            runtime.spawn(self.clone().end_patience());
+        }
+    }
+
+    async fn end_patience(self: Arc<Self>) {
+        loop {
+            let until = {
+                let mut state = self.lock();
+                match state.patient_until {
+                    Some(until) if until > Instant::now() => until,
+                    ended => {
+                        state.is_timed = false;
+                        let waker = ended.and_then(|_| state.hurry());
+                        drop(state);
+                        return waker.into_iter().for_each(Waker::wake);
+                    }
+                }
+            };
+            sleep_until(until).await;
+        }
+    }
+
+    /// Whether there is news that waits for more.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.lock().patient_until.is_some()
     }
 
     /// Takes an event of the network, if the client knows what it goes on from.
@@ -129,6 +185,7 @@ impl Mailbox {
         let mut state = self.lock();
         state.drained = state.pushed;
         state.bytes = 0;
+        state.patient_until = None;
         for event in state.events.drain(..) {
             event.write(outbox);
         }
@@ -142,7 +199,7 @@ impl Mailbox {
     /// Asks to be woken by the next event. True when there is one already.
     pub(crate) fn register(&self, context: &Context<'_>) -> bool {
         let mut state = self.lock();
-        if !state.events.is_empty() || state.overflow {
+        if (!state.events.is_empty() && state.patient_until.is_none()) || state.overflow {
             return true;
         }
         state.wake_by(context);
@@ -183,9 +240,14 @@ impl Mailbox {
     }
 
     /// What has to be written until the client has been told everything that has happened; `None` when it has.
+    /// Somebody waits for it: nothing waits for more any longer.
     pub(crate) fn untold(&self) -> Option<u64> {
-        let state = self.lock();
-        (state.written < state.pushed && !state.gone).then_some(state.pushed)
+        let mut state = self.lock();
+        let untold = (state.written < state.pushed && !state.gone).then_some(state.pushed);
+        let waker = state.patient_until.and_then(|_| state.hurry());
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+        untold
     }
 
     /// Waits until this much was written, or the client is gone.
@@ -210,6 +272,24 @@ impl Mailbox {
 }
 
 impl State {
+    /// What waits is to be told now, by whoever is to be woken for it.
+    fn hurry(&mut self) -> Option<Waker> {
+        self.patient_until = None;
+        self.waker.take()
+    }
+
+    /// The news takes the place of what was not told yet.
+    fn push_news(&mut self, event: Event) {
+        if let Event::Append { session: new, .. } = &event {
+            let of_session = |told: &&mut Event| matches!(told, Event::Append { session, .. } if session == new);
+            if let Some(last) = self.events.iter_mut().rev().take(NEWS_LOOKED_AT).find(of_session) {
+                *last = event;
+                return;
+            }
+        }
+        self.push(event);
+    }
+
     fn push(&mut self, event: Event) {
         if self.events.len() >= GATHER_FROM
             && let (
@@ -308,6 +388,17 @@ pub(crate) fn wire_peer(peer: &PeerInfo) -> Peer {
     }
 }
 
+/// How a session is told of its core's length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// In the words of npm `@hyperspace/rpc` 1.15.0. It has none for truncations: they are told as if by an append.
+    Plain,
+    /// So, too, of a core that only peers write: what they append in a short while is told at once.
+    PlainOfPeers,
+    /// Truncations as what they are.
+    Full,
+}
+
 /// What a subscription lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interest {
@@ -315,9 +406,8 @@ pub(crate) enum Interest {
     Session {
         /// The core's end, too.
         end: bool,
-        /// Truncations as what they are. Others are told the new length as if by an append: it is the only word of
-        /// npm `@hyperspace/rpc` 1.15.0 for it.
-        truncations: bool,
+        /// In which words.
+        told: Told,
     },
     /// Blocks that came.
     Downloads,
@@ -334,15 +424,19 @@ pub(crate) struct Forward {
 impl EventSink for Forward {
     fn event(&self, session: u64, event: &CoreEvent) {
         let event = match (self.interest, event) {
-            (Interest::Session { end, truncations }, event) => match event {
-                &CoreEvent::Truncate { length, byte_length, fork } if truncations => {
+            (Interest::Session { end, told }, event) => match event {
+                &CoreEvent::Truncate { length, byte_length, fork } if told == Told::Full => {
                     Event::Truncate { session, length, byte_length, fork }
                 }
                 &CoreEvent::Truncate { length, byte_length, .. } => {
                     Event::Append { session, length, byte_length }
                 }
-                CoreEvent::Append { length, byte_length } => {
-                    Event::Append { session, length: *length, byte_length: *byte_length }
+                &CoreEvent::Append { length, byte_length } => {
+                    let event = Event::Append { session, length, byte_length };
+                    if told == Told::PlainOfPeers {
+                        return self.mailbox.push_patient(event);
+                    }
+                    event
                 }
                 CoreEvent::PeerAdded(peer) => Event::PeerOpen { session, peer: peer.clone() },
                 CoreEvent::PeerRemoved(peer) => Event::PeerRemove { session, peer: peer.clone() },
@@ -402,6 +496,56 @@ mod tests {
         let lengths = lengths(&mailbox);
         assert_eq!(lengths.len(), GATHER_FROM);
         assert_eq!(lengths.last(), Some(&1_000_000));
+    }
+
+    #[tokio::test]
+    async fn news_from_peers_waits_for_more_but_not_for_long() {
+        let mailbox = Arc::new(Mailbox::default());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let context = Context::from_waker(&waker);
+        let start = Instant::now();
+        for length in 1..=3 {
+            mailbox.push_patient(append(0, length));
+            mailbox.push_patient(append(1, length));
+            assert!(!mailbox.register(&context), "nothing is urgent");
+        }
+        woken.0.notified().await;
+        assert!(start.elapsed() >= PATIENCE);
+        assert!(mailbox.register(&context));
+        assert_eq!(lengths(&mailbox), [3, 3], "one event for each session");
+
+        // Patience begins anew with what comes after.
+        mailbox.push_patient(append(0, 4));
+        assert!(mailbox.is_patient() && !mailbox.register(&context));
+        assert_eq!(lengths(&mailbox), [4], "asked for something, the client is told at once");
+        tokio::time::sleep(PATIENCE / 2).await;
+        mailbox.push_patient(append(0, 5));
+        let start = Instant::now();
+        assert!(!mailbox.register(&context));
+        woken.0.notified().await;
+        assert!(start.elapsed() >= PATIENCE);
+
+        // It goes with whatever is urgent, in order.
+        mailbox.push_patient(append(0, 6));
+        mailbox.push(append(1, 7));
+        mailbox.push_patient(append(0, 8));
+        assert!(mailbox.register(&context) && !mailbox.is_patient());
+        assert_eq!(lengths(&mailbox), [5, 6, 7, 8]);
+
+        // And when somebody waits for it to be told.
+        mailbox.push_patient(append(0, 9));
+        assert!(mailbox.untold().is_some());
+        assert!(mailbox.register(&context));
+    }
+
+    #[derive(Default)]
+    struct Woken(Notify);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.notify_one();
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::{
     extensions::Registration,
     limits::Limits,
     locks::Turn,
-    mailbox::{Forward, Interest, Mailbox},
+    mailbox::{Forward, Interest, Mailbox, Told},
     network::ClientTopics,
     server::Shared,
     session_table::{SessionTable, WaitId, WaitKind, Waiting},
@@ -184,17 +184,21 @@ struct Extension {
 
 /// The connection's sinks, shared by all of its sessions.
 struct Sinks {
-    /// Of sessions that are weak or not, and that understand truncations or not.
-    sessions: [[Arc<dyn EventSink>; 2]; 2],
+    /// Of sessions that are weak or not, as they are told of lengths.
+    sessions: [[Arc<dyn EventSink>; 3]; 2],
     downloads: Arc<dyn EventSink>,
     uploads: Arc<dyn EventSink>,
 }
 
 impl Sinks {
-    fn session(&self, weak: bool, truncations: bool) -> Arc<dyn EventSink> {
+    fn session(&self, weak: bool, told: Told) -> Arc<dyn EventSink> {
         let [strong_sinks, weak_sinks] = &self.sessions;
-        let [plain, full] = if weak { weak_sinks } else { strong_sinks };
-        if truncations { full.clone() } else { plain.clone() }
+        let [plain, of_peers, full] = if weak { weak_sinks } else { strong_sinks };
+        match told {
+            Told::Plain => plain.clone(),
+            Told::PlainOfPeers => of_peers.clone(),
+            Told::Full => full.clone(),
+        }
     }
 }
 
@@ -203,8 +207,10 @@ impl Rpc {
         let sink =
             |interest| -> Arc<dyn EventSink> { Arc::new(Forward { mailbox: mailbox.clone(), interest }) };
         let sinks = Sinks {
-            sessions: [false, true]
-                .map(|end| [false, true].map(|truncations| sink(Interest::Session { end, truncations }))),
+            sessions: [false, true].map(|end| {
+                [Told::Plain, Told::PlainOfPeers, Told::Full]
+                    .map(|told| sink(Interest::Session { end, told }))
+            }),
             downloads: sink(Interest::Downloads),
             uploads: sink(Interest::Uploads),
         };
@@ -261,6 +267,10 @@ impl Rpc {
     fn work(&mut self) -> Result<bool, Gone> {
         if self.at >= self.burst.len() && !self.next_burst()? {
             return Ok(false);
+        }
+        if self.mailbox.is_patient() {
+            // What is answered from here on may depend on it.
+            self.drain_events()?;
         }
         while self.has_room() {
             let Some(frame) = self.decoder.next(&self.burst[self.at..])? else {

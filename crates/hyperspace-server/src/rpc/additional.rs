@@ -8,7 +8,7 @@ use hyperspace_common::{Header, RpcError, RpcErrorExt, code, messages::*, text};
 use super::{Gone, Rpc, Session, SessionCore, methods::parse_key};
 use crate::{
     answer::{core_error, limit},
-    mailbox::wire_peer,
+    mailbox::{Told, wire_peer},
     network::own_core,
 };
 
@@ -31,7 +31,7 @@ impl Rpc {
         };
         // As with Corestore.Open: from the state in the answer on, every change is told.
         self.drain_events()?;
-        let sink = self.sinks.session(request.weak(), true);
+        let sink = self.sinks.session(request.weak(), Told::Full);
         let (events, info, peers) = core.subscribe_with_state(request.id, sink);
         let response = OpenCoreResponse {
             key: Bytes::copy_from_slice(info.key.as_bytes()),

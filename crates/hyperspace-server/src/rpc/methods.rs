@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     answer::{core_error, invalid_session, is_event, resource_in_use},
-    mailbox::wire_peer,
+    mailbox::{Told, wire_peer},
     session_table::WaitKind,
     waits,
 };
@@ -123,7 +123,8 @@ impl Rpc {
         // OnFeed goes before the answer, and the session's own events go after it: from the state in the answer on,
         // every change is told.
         self.drain_events()?;
-        let sink = self.sinks.session(request.weak(), false);
+        let told = if core.writable() { Told::Plain } else { Told::PlainOfPeers };
+        let sink = self.sinks.session(request.weak(), told);
         let (events, info, peers) = core.subscribe_with_state(request.id, sink);
         let response = OpenResponse {
             key: Bytes::copy_from_slice(info.key.as_bytes()),
