@@ -55,6 +55,9 @@ module.exports = class Server extends EventEmitter {
     const client = HRPC.connect(socket({ host: this._host }))
     const { publicKey } = await client.network.open()
     this.networker = { keyPair: { publicKey } }
+    // What a daemon remembers, it announces again once it runs; the tests do not wait for that.
+    const { statuses } = await client.network.allStatuses()
+    await Promise.all(statuses.map((configuration) => client.network.configure({ configuration, flush: true })))
     await client.destroy()
   }
 
