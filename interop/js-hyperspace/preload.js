@@ -12,8 +12,7 @@ const replaced = new Map([
   ['hyperspace/server.js', 'standin-server.js'],
   ['hyperspace/client.js', 'standin-client.js'],
   ['@hyperswarm/dht/index.js', 'standin-dht.js'],
-  ['hyperdrive/test/helpers/create.js', 'standin-create.js'],
-  ['hyperdrive/test/helpers/replicator.js', 'standin-replicator.js']
+  ['hyperdrive/test/helpers/create.js', 'standin-drive.js']
 ].map(([from, to]) => [path.join(packages, from), path.join(__dirname, to)]))
 
 const resolve = Module._resolveFilename

@@ -1,21 +1,32 @@
 'use strict'
 // tape, as the tests of npm hyperspace (5) and of npm hyperdrive (4) want it. It says which test runs (races.js), and
-// leaves out those of hyperdrive that cannot be run on a daemon (left-out.json).
+// leaves out those of hyperdrive that cannot be run on a daemon.
 
 const races = require('./races.js')
-const leftOut = require('./left-out.json')
 
-function wrapped (tape, leftOut) {
-  function test (name, work) {
-    const reason = leftOut[name] || (work ? null : 'it is empty')
-    if (reason) return tape.skip(name + ' (' + reason + ')')
-    tape(name, (t) => {
-      races.started(name)
-      return work(t)
-    })
-  }
-  return Object.assign(test, { skip: tape.skip })
+const leftOut = {
+  'provide keypair': 'the RPC has no words for the key pair of a core',
+  'content feed gets generated consistently': 'the RPC has no words for the master key of a store'
 }
 
-exports.hyperspace = wrapped(require('tape'), {})
-exports.hyperdrive = wrapped(require('tape4'), leftOut)
+function reason (name, work) {
+  if (!work) return 'it is empty'
+  const text = work.toString()
+  if (/\breplicate\(/.test(text)) return 'it connects stores by a stream, which daemons do by themselves'
+  if (/\bhyperdrive\(|new Corestore\(|\btmp\(/.test(text)) return 'it makes a store of its own'
+  return leftOut[name]
+}
+
+exports.hyperspace = function (name, work) {
+  require('tape')(name, (t) => {
+    races.started(name)
+    return work(t)
+  })
+}
+
+exports.hyperdrive = function (name, work) {
+  const why = reason(name, work)
+  if (why) require('tape4')(name, (t) => t.skip(why) || t.end())
+  else require('tape4')(name, work)
+}
+exports.hyperdrive.skip = require('tape4').skip

@@ -9,12 +9,6 @@ const files = process.argv.slice(2)
 if (files[0] === '--node') files.shift()
 else require('./preload.js')
 
-async function main () {
-  const drives = files[0].startsWith('hyperdrive/')
-  if (drives) await require('./standin-drive.js').start()
-  // What a failed test left open must not keep the process.
-  require(drives ? 'tape4' : 'tape').onFinish(() => process.exit())
-  for (const file of files) require('./node_modules/' + file)
-}
-
-main()
+// What a failed test left open must not keep the process.
+require(files[0].startsWith('hyperdrive/') ? 'tape4' : 'tape').onFinish(() => process.exit())
+for (const file of files) require('./node_modules/' + file)
