@@ -15,6 +15,8 @@ struct Tap {
     passed: usize,
     skipped: usize,
     failed: Vec<String>,
+    /// The first one that failed is one that counts on a network faster than itself.
+    was_fast: bool,
     /// Of how many assertions it said at its end that there were.
     plan: Option<usize>,
 }
@@ -22,11 +24,14 @@ struct Tap {
 impl Tap {
     fn parse(text: &str) -> Self {
         let mut tap = Self::default();
-        let mut test = "";
+        let (mut test, mut slowed) = ("", false);
         for line in text.lines() {
-            if let Some(name) = line.strip_prefix("# ") {
-                test = name;
+            if line == "# slowed" {
+                slowed = true;
+            } else if let Some(name) = line.strip_prefix("# ") {
+                (test, slowed) = (name, false);
             } else if line.starts_with("not ok ") {
+                tap.was_fast |= slowed && tap.failed.is_empty();
                 tap.failed.push(format!("{test}: {line}"));
             } else if line.starts_with("ok ") {
                 if line.contains("# SKIP") { tap.skipped += 1 } else { tap.passed += 1 }
@@ -39,7 +44,7 @@ impl Tap {
 }
 
 /// Runs files of tests in a folder of their own, and returns what they said once all of it passed.
-async fn suite(files: &[&str], slowness: u32) -> Option<Result<Tap, String>> {
+async fn suite(files: &[&str], slowness: u32) -> Option<Result<Tap, (Tap, String)>> {
     let node = Node::find().await?;
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::from(node.command("js-hyperspace/suite.js", files));
@@ -58,7 +63,8 @@ async fn suite(files: &[&str], slowness: u32) -> Option<Result<Tap, String>> {
     if output.status.success() && tap.failed.is_empty() && tap.plan == Some(tap.passed + tap.skipped) {
         return Some(Ok(tap));
     }
-    Some(Err(format!("{files:?}: {}, {tap:?}\n{said}\n{complaints}", output.status)))
+    let why = format!("{files:?}: {}, {tap:?}\n{said}\n{complaints}", output.status);
+    Some(Err((tap, why)))
 }
 
 /// Runs files of tests that have to pass; false without Node. How many assertions there are is what the packages'
@@ -66,7 +72,7 @@ async fn suite(files: &[&str], slowness: u32) -> Option<Result<Tap, String>> {
 async fn passes(files: &[&str], passed: usize, skipped: usize) -> bool {
     match suite(files, SLOWNESS[0]).await {
         None => false,
-        Some(Err(why)) => panic!("{why}"),
+        Some(Err((_, why))) => panic!("{why}"),
         Some(Ok(tap)) => {
             assert_eq!((tap.passed, tap.skipped), (passed, skipped));
             true
@@ -105,7 +111,10 @@ async fn networked() {
                 assert_eq!((tap.passed, tap.skipped), (52, 0));
                 return;
             }
-            Some(Err(why)) => failures.push_str(&why),
+            Some(Err((tap, why))) => {
+                failures.push_str(&why);
+                assert!(tap.was_fast, "{failures}");
+            }
         }
     }
     panic!("{failures}");
@@ -128,5 +137,7 @@ fn what_a_suite_says_is_understood() {
     let said =
         "TAP version 13\n# one\nok 1 yes\nok 2 later # SKIP\n# two\nnot ok 3 no\n  ---\n1..3\n# tests 3\n";
     let failed = vec!["two: not ok 3 no".into()];
-    assert_eq!(Tap::parse(said), Tap { passed: 1, skipped: 1, failed, plan: Some(3) });
+    assert_eq!(Tap::parse(said), Tap { passed: 1, skipped: 1, failed, was_fast: false, plan: Some(3) });
+    assert!(Tap::parse("# one\n# slowed\nnot ok 1 no\n# two\nnot ok 2 no").was_fast);
+    assert!(!Tap::parse("# one\nnot ok 1 no\n# two\n# slowed\nnot ok 2 no").was_fast);
 }
