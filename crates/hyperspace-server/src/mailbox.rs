@@ -281,7 +281,8 @@ impl State {
     /// The news takes the place of what was not told yet.
     fn push_news(&mut self, event: Event) {
         if let Event::Append { session: new, .. } = &event {
-            let of_session = |told: &&mut Event| matches!(told, Event::Append { session, .. } if session == new);
+            let of_session =
+                |told: &&mut Event| matches!(told, Event::Append { session, .. } if session == new);
             if let Some(last) = self.events.iter_mut().rev().take(NEWS_LOOKED_AT).find(of_session) {
                 *last = event;
                 return;
@@ -520,8 +521,8 @@ mod tests {
         assert!(mailbox.is_patient() && !mailbox.register(&context));
         assert_eq!(lengths(&mailbox), [4], "asked for something, the client is told at once");
         tokio::time::sleep(PATIENCE / 2).await;
-        mailbox.push_patient(append(0, 5));
         let start = Instant::now();
+        mailbox.push_patient(append(0, 5));
         assert!(!mailbox.register(&context));
         woken.0.notified().await;
         assert!(start.elapsed() >= PATIENCE);

@@ -125,8 +125,8 @@ async fn networked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hyperdrive() {
     let files = [
-        "basic", "checkout", "creation", "deletion", "diff", "fd", "stat", "watch", "mount", "symlink", "readdir",
-        "tagging",
+        "basic", "checkout", "creation", "deletion", "diff", "fd", "stat", "watch", "mount", "symlink",
+        "readdir", "tagging",
     ];
     let files = files.map(|file| format!("hyperdrive/test/{file}.js"));
     passes(&files.each_ref().map(String::as_str), 416, 39).await;
