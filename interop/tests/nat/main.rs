@@ -148,8 +148,7 @@ async fn every_pairing_of_nats() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Two peers behind one NAT that takes another port for every destination and does not let its own side in from outside:
-/// there is no way but the one inside.
+/// Two peers behind one NAT that does not let its own side in from outside: there is no way but the one inside.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_behind_one_nat_meet_inside() {
     let Some(net) = Net::make(Node::find().await).await else { return };

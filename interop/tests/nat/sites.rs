@@ -40,9 +40,15 @@ impl Kind {
             Self::AddressDependent => format!("iifname wan ip saddr . udp dport @called dnat to {lan}"),
             Self::Symmetric => "continue".to_owned(),
         };
-        // What nobody asked for must leave no trace in the router: it would keep the port from its owner.
-        format!(
-            "table ip nat {{
+        rules(masquerade, &inward)
+    }
+}
+
+/// What a router does: outward, and with what comes in unasked.
+fn rules(masquerade: &str, inward: &str) -> String {
+    // What nobody asked for must leave no trace in the router: it would keep the port from its owner.
+    format!(
+        "table ip nat {{
                 set open {{ type inet_service; flags dynamic,timeout; timeout 2m; }}
                 set called {{ type ipv4_addr . inet_service; flags dynamic,timeout; timeout 2m; }}
                 chain in {{ type nat hook prerouting priority -100; {inward}; }}
@@ -56,8 +62,7 @@ impl Kind {
             table ip filter {{
                 chain router {{ type filter hook input priority 0; iifname wan ct state new drop; }}
             }}"
-        )
-    }
+    )
 }
 
 /// A network namespace, held by a process that sleeps in it. Gone, with all that is in it, when dropped.
@@ -177,7 +182,8 @@ impl Internet {
         machine
     }
 
-    /// Connects a site with two hosts that reach each other inside, behind a symmetric NAT; the namespaces of the hosts.
+    /// Connects a site with two hosts that reach each other inside, behind a NAT that keeps
+    /// their ports and lets in only what was asked for; the namespaces of the hosts.
     pub(crate) fn home(&self) -> (Home, [String; 2]) {
         const NUMBER: u8 = 50;
         let router = self.machine(NUMBER);
@@ -193,7 +199,7 @@ impl Internet {
             host.run(&format!("ip route add default via 192.168.{NUMBER}.1"));
             host
         });
-        router.load(&Kind::Symmetric.rules(""));
+        router.load(&rules("masquerade", "continue"));
         let namespaces = hosts.each_ref().map(Namespace::id);
         (Home { _router: router, _hosts: hosts }, namespaces)
     }

@@ -16,6 +16,9 @@ use crate::{ConnectError, ConnectOptions};
 /// How long a server may take to call us when we are reachable (npm `hyperdht` 6.34, `passiveConnectTimeout`).
 const CALL_BACK: Duration = Duration::from_secs(10);
 
+/// How long a server in our network may take to answer before holes are punched as well.
+const HEAD_START: Duration = Duration::from_millis(300);
+
 /// What both sides' positions allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Plan {
@@ -82,8 +85,15 @@ pub(super) async fn reach(
         }
         Plan::Local { addresses, punch: true } => {
             let local = look_nearby(core, &addresses);
+            tokio::pin!(local);
+            // A server whose NAT cannot be punched gives the attempt up as soon as it hears of punching.
+            match tokio::time::timeout(HEAD_START, &mut local).await {
+                Ok(Some(way)) => return Ok(way),
+                Ok(None) => return punch::punch(core, options, target, found).await,
+                Err(_) => {}
+            }
             let punched = punch::punch(core, options, target, found);
-            tokio::pin!(local, punched);
+            tokio::pin!(punched);
             tokio::select! {
                 Some(way) = &mut local => Ok(way),
                 way = &mut punched => match way {
