@@ -94,12 +94,18 @@ pub(super) async fn reach(
             }
             let punched = punch::punch(core, options, target, found);
             tokio::pin!(punched);
-            tokio::select! {
-                Some(way) = &mut local => Ok(way),
-                way = &mut punched => match way {
-                    Ok(way) => Ok(way),
-                    Err(error) => local.await.ok_or(error),
-                },
+            let mut is_elsewhere = false;
+            loop {
+                tokio::select! {
+                    way = &mut local, if !is_elsewhere => match way {
+                        Some(way) => return Ok(way),
+                        None => is_elsewhere = true,
+                    },
+                    way = &mut punched => return match way {
+                        Err(error) if !is_elsewhere => local.await.ok_or(error),
+                        way => way,
+                    },
+                }
             }
         }
         Plan::Local { addresses, punch: false } => look_nearby(core, &addresses)
