@@ -87,13 +87,8 @@ impl Dispatch {
         // Through the stream's own socket everything is taken, as libudx does it; but whoever watches over the stream hears
         // of the other address.
         if !is_on || is_stray {
-<<<<<<< HEAD
             let answer = stream.ask_firewall(socket, from);
             if answer == Firewall::Refuse && !is_on {
-=======
-            let verdict = stream.ask_firewall(socket, from);
-            if !is_on && verdict == Firewall::Refuse {
->>>>>>> a6d5f24 (What clippy says)
                 return;
             }
         }
