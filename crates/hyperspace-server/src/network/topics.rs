@@ -48,8 +48,9 @@ struct Topic {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
-    /// The client has the core open and has not said anything.
-    Open,
+    /// The client has the core open and has not said anything. Unless somebody has ended it since, the core stays
+    /// announced afterwards.
+    Open { stays: bool },
     /// It has said this.
     Said(Roles),
 }
@@ -75,7 +76,7 @@ enum Holder {
 impl Wish {
     fn roles(self) -> Roles {
         match self {
-            Self::Open => Roles::BOTH,
+            Self::Open { .. } => Roles::BOTH,
             Self::Said(roles) => roles,
         }
     }
@@ -102,7 +103,7 @@ impl Topics {
     }
 
     /// A client says what it wants; what it said before does not count any more. To want nothing also ends what the
-    /// daemon does by itself.
+    /// daemon does by itself, now and when those who have the core open are gone.
     pub(crate) fn say(&mut self, client: u64, key: DiscoveryKey, roles: Roles) -> Result<(), Full> {
         if roles.is_none() && !self.topics.contains_key(&key) {
             return Ok(());
@@ -110,6 +111,11 @@ impl Topics {
         let topic = self.entry(key)?;
         if roles.is_none() {
             topic.kept = false;
+            for wish in topic.wishes.values_mut() {
+                if let Wish::Open { stays } = wish {
+                    *stays = false;
+                }
+            }
         }
         topic.wishes.insert(client, Wish::Said(roles));
         self.by_client.entry(client).or_default().insert(key);
@@ -118,7 +124,7 @@ impl Topics {
 
     /// A client has a core open. Unless it says otherwise, it wants both.
     pub(crate) fn open(&mut self, client: u64, key: DiscoveryKey) -> Result<(), Full> {
-        self.entry(key)?.wishes.entry(client).or_insert(Wish::Open);
+        self.entry(key)?.wishes.entry(client).or_insert(Wish::Open { stays: true });
         self.by_client.entry(client).or_default().insert(key);
         Ok(())
     }
@@ -126,16 +132,15 @@ impl Topics {
     /// Nobody has the core open any more.
     pub(crate) fn closed(&mut self, key: &DiscoveryKey) {
         let Some(topic) = self.topics.get_mut(key) else { return };
-        let before = topic.wishes.len();
-        let by_client = &mut self.by_client;
-        topic.wishes.retain(|client, wish| {
-            let stays = *wish != Wish::Open;
-            if !stays {
+        let (by_client, kept) = (&mut self.by_client, &mut topic.kept);
+        topic.wishes.retain(|client, wish| match wish {
+            Wish::Open { stays } => {
+                *kept |= *stays;
                 forget(by_client, *client, key);
+                false
             }
-            stays
+            Wish::Said(_) => true,
         });
-        topic.kept |= topic.wishes.len() < before;
         self.tidy(key);
     }
 
@@ -144,7 +149,7 @@ impl Topics {
         let keys: Vec<_> = self.by_client.remove(&client).into_iter().flatten().collect();
         for key in &keys {
             let Some(topic) = self.topics.get_mut(key) else { continue };
-            if topic.wishes.remove(&client) == Some(Wish::Open) {
+            if topic.wishes.remove(&client) == Some(Wish::Open { stays: true }) {
                 topic.kept = true;
             }
             if let Some(record) = &mut topic.record
@@ -294,6 +299,20 @@ mod tests {
         topics.say(3, key(1), Roles::NONE).unwrap();
         assert_eq!(topics.roles(&key(1)), Roles::NONE);
         topics.gone(3);
+        assert!(topics.topics.is_empty() && topics.by_client.is_empty());
+    }
+
+    #[test]
+    fn what_was_ended_does_not_stay_for_those_who_had_it_open() {
+        let mut topics = Topics::new(10);
+        topics.open(1, key(1)).unwrap();
+        topics.open(2, key(1)).unwrap();
+        topics.say(3, key(1), Roles::NONE).unwrap();
+        topics.gone(3);
+        assert_eq!(topics.roles(&key(1)), Roles::BOTH, "they have it open still");
+        topics.gone(1);
+        topics.closed(&key(1));
+        assert_eq!(topics.roles(&key(1)), Roles::NONE);
         assert!(topics.topics.is_empty() && topics.by_client.is_empty());
     }
 
