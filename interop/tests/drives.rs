@@ -56,7 +56,6 @@ async fn program(node: &Node, server: &Server) -> Peer {
 const FILES: u64 = 1000;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet part of every run: cargo test --release -p interop --test drives -- --ignored"]
 async fn a_folder_of_a_thousand_files_goes_from_drive_to_drive() {
     let Some(node) = Node::find().await else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -107,7 +106,6 @@ async fn written_and_read(kind: &str) -> Option<(Value, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet part of every run: cargo test --release -p interop --test drives -- --ignored"]
 async fn a_trie_is_read_through_another_daemon() {
     let Some((_, trie)) = written_and_read("Trie").await else { return };
     assert_eq!((&trie["count"], &trie["under"]), (&json!(ENTRIES * 4 / 5), &json!(ENTRIES / 10)));
@@ -115,7 +113,6 @@ async fn a_trie_is_read_through_another_daemon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet part of every run: cargo test --release -p interop --test drives -- --ignored"]
 async fn a_tree_is_read_through_another_daemon() {
     let Some((_, bee)) = written_and_read("Bee").await else { return };
     assert_eq!((&bee["count"], &bee["deleted"]), (&json!(ENTRIES * 9 / 10), &json!(ENTRIES / 10)));

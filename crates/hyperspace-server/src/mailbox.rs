@@ -35,7 +35,7 @@ const GATHER_FROM: usize = 1024;
 const EVENT_BYTES: usize = size_of::<Event>() + 64;
 
 /// How long the news that a peer has made a core longer waits for more of the same, when nothing else is to be said.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Among how many waiting events the last news of the same session is looked for.
 const NEWS_LOOKED_AT: usize = 16;
 
@@ -499,7 +499,7 @@ mod tests {
         assert_eq!(lengths.last(), Some(&1_000_000));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn news_from_peers_waits_for_more_but_not_for_long() {
         let mailbox = Arc::new(Mailbox::default());
         let woken = Arc::new(Woken::default());

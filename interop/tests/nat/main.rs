@@ -31,6 +31,10 @@ use tokio::task::JoinSet;
 /// take the time that the protocol itself gives to an answer (a second, ten for a handshake).
 const AT_ONCE: usize = 6;
 
+/// How often a pair may try whose only direct way is a random punch. That is a matter of chance by design, see
+/// `docs/nat.md`: what goes wrong once in hundreds of times would be seen in every tenth run of all the pairs.
+const RANDOM_TRIES: usize = 3;
+
 /// Whose client calls whose server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Pairing {
@@ -125,6 +129,13 @@ impl Outcome {
 /// guess both at once would take billions of packets.
 fn connects_directly(client: Kind, server: Kind) -> bool {
     (client, server) != (Kind::Symmetric, Kind::Symmetric)
+}
+
+/// One side is where nobody knows, and the other does not let in everybody.
+fn needs_random_punch(client: Kind, server: Kind) -> bool {
+    let others = [Kind::EndpointIndependent, Kind::AddressDependent];
+    (client == Kind::Symmetric && others.contains(&server))
+        || (server == Kind::Symmetric && others.contains(&client))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,8 +245,9 @@ async fn matrix(net: &Net, pairings: &[Pairing]) -> Table {
 }
 
 /// Two fresh peers without a blind relay, and two more with one. Where one of them is npm's, the relay is only asked for
-/// where there is no direct way: the move from the relay to the direct way fails between two npm peers by themselves, one
-/// time in a dozen, and nothing about that is ours to promise.
+/// where there is no direct way: the move from the relay to the direct way fails now and then between two npm peers by
+/// themselves (`docs/nat.md` has the figures), and whether the same thing or a fault of ours is behind the rare failures with
+/// one npm peer is not known.
 async fn pair(
     pairing: Pairing,
     kinds: (Kind, Kind),
@@ -246,6 +258,16 @@ async fn pair(
     let name = format!("{:?}-{:?}", kinds.0, kinds.1);
     let (direct, knew) = one_try(pairing, client, server, network, false, &name).await;
     let mut outcome = Outcome { direct, relayed: None, servers: vec![knew] };
+    if needs_random_punch(kinds.0, kinds.1) {
+        for more in 2..=RANDOM_TRIES {
+            let Err(why) = &outcome.direct else { break };
+            println!("{}, {name}: try {more}, since no port was met before ({why})", pairing.name());
+            let name = format!("{name}-{more}");
+            let (direct, knew) = one_try(pairing, client, server, network, false, &name).await;
+            outcome.direct = direct;
+            outcome.servers.push(knew);
+        }
+    }
     if matches!(pairing, Pairing::Ours | Pairing::Npm) || !connects_directly(kinds.0, kinds.1) {
         let (relayed, knew) = one_try(pairing, client, server, network, true, &name).await;
         outcome.relayed = Some(relayed);

@@ -385,9 +385,12 @@ async fn extension_messages_reach_the_sink() {
     assert_eq!(heard.lock().unwrap()[2].3.len(), ExtensionError::MAX_MESSAGE);
 }
 
+/// Messages, and the public keys of those who sent them.
+type Heard = Arc<Mutex<Vec<([u8; 32], Bytes)>>>;
+
 /// What a store hears in the protocol `test`.
-fn listen(store: &Store) -> Arc<Mutex<Vec<([u8; 32], Bytes)>>> {
-    let heard = Arc::new(Mutex::new(Vec::new()));
+fn listen(store: &Store) -> Heard {
+    let heard = Heard::default();
     let told = heard.clone();
     let sink = Arc::new(move |remote: &[u8; 32], message| told.lock().unwrap().push((*remote, message)));
     store.hub.set_own_protocol(Some(OwnProtocol { name: "test".into(), sink }));
