@@ -14,6 +14,9 @@ use hyperdht::rpc::{Message, QueryOptions, RequestBody, RequestMessage, RequestO
 use hyperdht::{DhtOptions, HyperDht, KeyPair};
 
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// The flood fills the node's socket as fast as a core can, and the kernel drops what does not fit: how many of some
+/// requests get in is chance, and on a busy machine it is few. That all of so many tries are lost is none.
+const TRIES: usize = 40;
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future)
@@ -118,7 +121,7 @@ async fn a_flood_of_announcements_and_puts() {
     let topic = [3; 32];
     let key_pair = KeyPair::from_seed(&[1; 32]);
     let mut announced = false;
-    for _ in 0..5 {
+    for _ in 0..TRIES {
         let mut query = alice.announce(topic, &key_pair, &[], AnnounceOptions::default()).unwrap();
         if within("an announcement", query.finished()).await.is_ok_and(|stored| stored.stored == 1) {
             announced = true;
@@ -127,7 +130,7 @@ async fn a_flood_of_announcements_and_puts() {
     }
     assert!(announced, "the node took no announcement during the flood");
     let mut found = false;
-    for _ in 0..5 {
+    for _ in 0..TRIES {
         let mut query = bob.lookup(topic, QueryOptions::default()).unwrap();
         while let Some(some) = within("a lookup", query.next()).await {
             found |= some.peers.iter().any(|peer| peer.public_key == key_pair.public);
