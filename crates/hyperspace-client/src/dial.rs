@@ -144,7 +144,7 @@ mod tests {
             [&outbox.take()[..], b"more"].concat()
         };
         let meet = async |bytes: Vec<u8>| {
-            let (mut near, mut far) = tokio::io::duplex(10_000);
+            let (mut near, mut far) = tokio::io::duplex(65_536);
             far.write_all(&bytes).await.unwrap();
             far.shutdown().await.unwrap();
             let met = present(&mut near, &endpoint, Some(&token)).await;
