@@ -404,12 +404,20 @@ async fn cores_that_store_open_opens_are_in_the_swarm_until_their_client_says_ot
     let topic = *log.discovery_key().as_bytes();
     let mut other = daemon.client().await;
     assert_eq!(other.statuses().await, [status(topic, true, true, false).unwrap()]);
+    drop(log);
+    client.close();
+    // Others still find what was written.
+    other.until_status(topic, status(topic, true, false, false)).await;
+    assert_eq!(other.configure(flushed(setting(topic, false, false))).await, None);
+
+    let client = daemon.rust_client().await;
+    let log = client.corestore().create().await.unwrap();
+    let topic = *log.discovery_key().as_bytes();
     other.configure(setting(topic, false, false)).await;
     assert_eq!(other.status(topic).await, status(topic, true, true, false), "it has it open still");
     drop(log);
     client.close();
-    other.until_status(topic, status(topic, true, false, false)).await;
-    assert_eq!(other.configure(flushed(setting(topic, false, false))).await, None);
+    other.until_status(topic, None).await;
     daemon.server.stop().await;
     node.close().await;
 }
