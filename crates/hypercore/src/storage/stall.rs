@@ -5,7 +5,8 @@
 //! refuse instead of waiting, and the waiting is done here, as long as there is something to hope for.
 //!
 //! When there is room again, RocksDB finds it out by itself: it looks every five seconds, and wants to have as much
-//! free as a write buffer is large. What it had taken until then is in memory and in its log; none of it is lost.
+//! free as a write buffer is large. What it had taken until then is in memory and in its log; none of it is lost. Seldom,
+//! where values have files of their own, it does not find out; then the store has to be opened again.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -98,8 +99,8 @@ impl RocksStorage {
 
     fn disk_full(&self, operation: &'static str, details: &str) -> StorageError {
         let reason = format!(
-            "the disk is full ({details}); free at least {} MiB, then try again after some seconds (no restart is \
-             needed)",
+            "the disk is full ({details}); free at least {} MiB, then try again after some seconds; if it is still \
+             refused then, restart (nothing is lost)",
             self.wanted_space().div_ceil(MIB)
         );
         StorageError::Io { operation, reason }
