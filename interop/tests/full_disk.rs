@@ -24,8 +24,6 @@ const INSIDE: &str = "FULL_DISK_FOLDER";
 const DISK_MIB: usize = 64;
 /// Only to end a hanging test: the engine looks for space every five seconds.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// After which a store that has room again and still refuses is opened anew.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 fn main() -> ExitCode {
     match std::env::var_os(INSIDE) {
@@ -200,27 +198,8 @@ impl Scenario {
 
         disk.free();
         let start = Instant::now();
-        let (mut database, mut core, mut other) = (database, core, other);
         while let Err(said) = self.append(&mut core) {
-            if start.elapsed() > PATIENCE {
-                // Once in fifteen times the engine does not find out, with values of their own files. To open the
-                // store again helps, as the error says, and nothing is lost by it.
-                eprintln!(
-                    "*** {}: the engine did not find the space again; opening anew: {said} ***",
-                    self.name
-                );
-                assert!(said.contains("restart"), "{said}");
-                let (length, key) = (core.length(), other.key());
-                drop((core, other, database));
-                database = self.open(&disk.store()).unwrap();
-                core = self.core(&database);
-                other =
-                    Core::open(&database, CoreOptions { key: Some(key), ..CoreOptions::default() }).unwrap();
-                assert_eq!(core.length(), length, "{}", self.name);
-                self.check_blocks(&core);
-                self.append(&mut core).unwrap();
-                break;
-            }
+            assert!(start.elapsed() < DEADLINE, "{}: still refused: {said}", self.name);
             std::thread::sleep(Duration::from_millis(50));
         }
         for _ in 0..20 {
