@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::device_lock::{self, DeviceLock, DeviceLockError};
-use super::rocks::{Memory, RocksStorage};
+use super::engine::Memory;
+use super::rocks::RocksStorage;
 use super::stall::NO_SPACE;
 use super::{Batch, Database, Hints, OpenError, Read, Storage, StorageError, Visitor};
 use bytes::Bytes;

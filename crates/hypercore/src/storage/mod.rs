@@ -13,6 +13,8 @@ mod database;
 #[cfg(feature = "rocksdb")]
 mod device_lock;
 #[cfg(feature = "rocksdb")]
+mod engine;
+#[cfg(feature = "rocksdb")]
 mod folder;
 mod keys;
 mod memory;

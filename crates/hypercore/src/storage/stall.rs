@@ -5,13 +5,17 @@
 //! refuse instead of waiting, and the waiting is done here, as long as there is something to hope for.
 //!
 //! When there is room again, RocksDB finds it out by itself: it looks every five seconds, and wants to have as much
-//! free as a write buffer is large. What it had taken until then is in memory and in its log; none of it is lost. Seldom,
-//! where values have files of their own, it does not find out; then the store has to be opened again.
+//! free as a write buffer is large. What it had taken until then is in memory and in its log; none of it is lost.
+//!
+//! One case it gives up for good (RocksDB 11.8, `ErrorHandler`: no space while it changes to another write buffer is
+//! *fatal*): when the disk ends just where it begins another file of its log. So when there has been room for longer
+//! than it takes the engine to look twice, its database is closed and opened again here.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rocksdb::{ErrorKind, WriteOptions, properties};
 
@@ -21,12 +25,57 @@ use super::{Batch, StorageError};
 /// How often it is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 
+/// How often it is tried to find no reader at work.
+const GAPS: usize = 1000;
+
+/// The engine looks for room every five seconds. After this long with room it has given up.
+const GIVEN_UP: Duration = Duration::from_secs(12);
+
 /// How the engine words that the disk is full.
 pub(super) const NO_SPACE: &str = "No space left";
 
 const MIB: u64 = 1024 * 1024;
 
+/// What is known of writes that were refused for want of space.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// There was one, and no write has succeeded since.
+    last: AtomicBool,
+    /// Since when they are refused although there is room.
+    unfounded_since: Mutex<Option<Instant>>,
+}
+
+impl Refusals {
+    /// A write has succeeded.
+    pub(super) fn forget(&self) {
+        if self.last.load(Ordering::Relaxed) {
+            self.last.store(false, Ordering::Relaxed);
+            self.note_room(false);
+        }
+    }
+
+    /// A write was refused; is there room? Returns for how long there has been.
+    fn note_room(&self, room: bool) -> Duration {
+        let mut since = self.unfounded_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = room.then(|| since.unwrap_or_else(Instant::now));
+        since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+}
+
 impl RocksStorage {
+    /// Writes a batch to a database that has to be opened again first.
+    #[cold]
+    pub(super) fn write_reopened(&self, batch: &Batch, sync: bool) -> Result<(), StorageError> {
+        self.reopen()?;
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        options.set_no_slowdown(true);
+        match self.write(batch, &options)? {
+            Ok(()) => Ok(()),
+            Err(error) => self.write_later(batch, sync, error),
+        }
+    }
+
     /// Writes a batch that the engine refused with `error`.
     #[cold]
     pub(super) fn write_later(
@@ -49,7 +98,33 @@ impl RocksStorage {
                 Err(another) => error = another,
             }
         }
+        if error.as_ref().contains(NO_SPACE) && self.has_given_up() {
+            return self.write_reopened(batch, sync);
+        }
         Err(self.write_failed("write", &error))
+    }
+
+    /// Whether the engine refuses writes although there has been room for a while.
+    fn has_given_up(&self) -> bool {
+        let room = free_space(self.engine.path()).is_some_and(|free| free >= self.wanted_space());
+        self.refusals.note_room(room) >= GIVEN_UP
+    }
+
+    /// Closes the database and opens it, unless readers leave no gap.
+    fn reopen(&self) -> Result<(), StorageError> {
+        for _ in 0..GAPS {
+            let reopened = self.engine.reopen().map_err(|error| StorageError::Io {
+                operation: "reopening",
+                reason: format!("{error}; the next append tries it again"),
+            })?;
+            if reopened {
+                tracing::info!(path = %self.engine.path().display(), "opened again: the disk was full for a while");
+                self.refusals.note_room(false);
+                break;
+            }
+            thread::sleep(RETRY);
+        }
+        Ok(())
     }
 
     /// Forces what was written to disk in a way that does no harm when the disk is full, or was a moment ago.
@@ -64,21 +139,21 @@ impl RocksStorage {
         if let Err(error) = self.write(&nothing, &options)? {
             self.write_later(&nothing, true, error)?;
         }
-        self.refused.store(false, Ordering::Relaxed);
+        self.refusals.forget();
         Ok(())
     }
 
     /// Whether a write failed for want of space and none has succeeded since, or one may fail soon.
     pub(super) fn is_disk_full(&self) -> bool {
-        self.refused.load(Ordering::Relaxed)
-            || free_space(self.db.path()).is_some_and(|free| free < self.wanted_space())
+        self.refusals.last.load(Ordering::Relaxed)
+            || free_space(self.engine.path()).is_some_and(|free| free < self.wanted_space())
     }
 
     /// What the engine said when it did not write, and what to do about it.
     pub(super) fn write_failed(&self, operation: &'static str, error: &rocksdb::Error) -> StorageError {
         let text = error.to_string();
         if text.contains(NO_SPACE) {
-            self.refused.store(true, Ordering::Relaxed);
+            self.refusals.last.store(true, Ordering::Relaxed);
             return self.disk_full(operation, &text);
         }
         let reason = format!(
@@ -89,7 +164,7 @@ impl RocksStorage {
 
     /// An error when the engine waits for space on the disk.
     fn check_space(&self) -> Result<(), StorageError> {
-        match free_space(self.db.path()) {
+        match free_space(self.engine.path()) {
             Some(free) if free < self.wanted_space() && self.number(properties::BACKGROUND_ERRORS) > 0 => {
                 Err(self.disk_full("write", &format!("{} MiB are left", free / MIB)))
             }
@@ -99,8 +174,7 @@ impl RocksStorage {
 
     fn disk_full(&self, operation: &'static str, details: &str) -> StorageError {
         let reason = format!(
-            "the disk is full ({details}); free at least {} MiB, then try again after some seconds; if it is still \
-             refused then, restart (nothing is lost)",
+            "the disk is full ({details}); free at least {} MiB, then try again after some seconds",
             self.wanted_space().div_ceil(MIB)
         );
         StorageError::Io { operation, reason }
@@ -108,11 +182,15 @@ impl RocksStorage {
 
     /// Room to sort both write buffers into files.
     fn wanted_space(&self) -> u64 {
-        (self.write_buffer as u64).saturating_mul(2)
+        (self.engine.write_buffer() as u64).saturating_mul(2)
     }
 
     fn number(&self, property: &properties::PropName) -> u64 {
-        self.db.property_int_value(property).ok().flatten().unwrap_or_default()
+        self.engine
+            .with(|db| db.property_int_value(property).ok().flatten())
+            .ok()
+            .flatten()
+            .unwrap_or_default()
     }
 }
 
