@@ -25,13 +25,17 @@ function daemon (folder) {
     : [process.execPath, [path.join(old, 'server.js'), store, 'bench']]
   const env = { ...process.env, TMPDIR: folder }
   const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
-  process.on('exit', () => child.kill('SIGKILL'))
+  const kill = () => child.kill('SIGKILL')
+  process.on('exit', kill)
+  const ended = new Promise((resolve) => child.once('exit', resolve))
   const first = require('events').once(readline.createInterface({ input: child.stdout }), 'line')
   const memory = () => {
     const status = fs.readFileSync(`/proc/${child.pid}/status`, 'utf8')
     return Number(/VmRSS:\s+(\d+)/.exec(status)[1]) / 1024
   }
-  return first.then(() => ({ memory }))
+  // Gone before its folder is: what it still writes would be in the way of that.
+  const end = () => kill() && ended
+  return first.then(() => ({ memory, end }))
 }
 
 // `count` calls of `call(i)`, so many under way at a time.
@@ -74,7 +78,7 @@ const benchmarks = {
 }
 
 measure(async (folder) => {
-  const { memory } = await daemon(folder)
+  const { memory, end } = await daemon(folder)
   process.env.TMPDIR = folder
   const HyperspaceClient = createRequire(path.join(old, 'package.json'))('@hyperspace/client')
   const client = new HyperspaceClient({ host: 'bench' })
@@ -93,5 +97,7 @@ measure(async (folder) => {
   const seconds = now() - start
   const { user, system } = process.cpuUsage(cpu)
   const resident = memory()
+  await client.close()
+  await end()
   return { value: value(seconds) ?? resident, memory: resident, busy: (user + system) / 1e6 / seconds }
 })

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use hyperspace_common::{
     messages::PresentRequest,
 };
 use subtle::{Choice, ConstantTimeEq};
+use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::{Instant, sleep, sleep_until},
@@ -26,25 +27,48 @@ const MAX_NOTHING: usize = 64;
 /// guesses a second and no more.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(250);
 
-/// The tokens that let clients in. Only their hashes are kept.
-pub(crate) struct Tokens(Vec<[u8; 32]>);
+/// The tokens that let clients in, which may be others later. Only their hashes are kept.
+#[derive(Debug)]
+pub(crate) struct Tokens(RwLock<Vec<[u8; 32]>>);
+
+/// There are no tokens to go on with: everybody would have to be let in, or nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("there is no access token among those that are to count from now on")]
+pub struct NoTokens;
 
 impl Tokens {
     pub(crate) fn new(tokens: &[AccessToken]) -> Self {
-        Self(tokens.iter().map(|token| hash(token.secret())).collect())
+        Self(RwLock::new(hashes(tokens)))
+    }
+
+    /// From now on, these count and no others.
+    pub(crate) fn replace(&self, tokens: &[AccessToken]) -> Result<(), NoTokens> {
+        if tokens.is_empty() {
+            return Err(NoTokens);
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = hashes(tokens);
+        Ok(())
     }
 
     /// Whether no token is wanted.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lock().is_empty()
     }
 
     /// Whether this is one of them. How long that takes says nothing about them.
     fn hold(&self, shown: &str) -> bool {
         let shown = hash(shown);
-        let found = self.0.iter().fold(Choice::from(0), |found, token| found | token.ct_eq(&shown));
+        let found = self.lock().iter().fold(Choice::from(0), |found, token| found | token.ct_eq(&shown));
         found.into()
     }
+
+    fn lock(&self) -> RwLockReadGuard<'_, Vec<[u8; 32]>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hashes(tokens: &[AccessToken]) -> Vec<[u8; 32]> {
+    tokens.iter().map(|token| hash(token.secret())).collect()
 }
 
 fn hash(token: &str) -> [u8; 32] {
@@ -297,6 +321,17 @@ mod tests {
             assert!(matches!(admitted, Err(Refusal::Protocol(_) | Refusal::Gone(_))), "{garbage:?}");
             assert!(heard.is_empty());
         }
+    }
+
+    #[test]
+    fn tokens_are_replaced_but_not_by_none() {
+        let (tokens, old) = tokens();
+        assert!(tokens.hold(old.secret()));
+        assert_eq!(tokens.replace(&[]), Err(NoTokens));
+        assert!(tokens.hold(old.secret()));
+        let new: AccessToken = "f".repeat(64).parse().unwrap();
+        tokens.replace(std::slice::from_ref(&new)).unwrap();
+        assert!(tokens.hold(new.secret()) && !tokens.hold(old.secret()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,7 +44,7 @@ pub(crate) struct Options {
     pub(crate) ws_origin: Vec<String>,
 
     /// Whoever connects over TCP or WebSocket has to show a token from this file, one a line. If there is no such
-    /// file, it is made, with a random token
+    /// file, it is made, with a random token. On SIGHUP, it is read again
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 

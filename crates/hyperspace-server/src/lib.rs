@@ -45,6 +45,7 @@ mod token_file;
 mod transport;
 mod waits;
 
+pub use admission::NoTokens;
 pub use hyperspace_common::{AccessToken, AccessTokenError};
 pub use hyperspace_websocket::{OriginError, Origins};
 pub use limits::Limits;
@@ -55,5 +56,5 @@ pub use rpc::Gone;
 pub use server::{Server, ServerEvent, ServerOptions, StartError};
 #[cfg(any(test, feature = "simulator"))]
 pub use simulator::{Simulator, SimulatorError};
-pub use token_file::{TokenFileError, tokens_from_file};
+pub use token_file::{TokenFileError, reread_tokens, tokens_from_file};
 pub use waits::Discovery;

@@ -18,8 +18,8 @@ use hyperdht::{
     relay::{RelayLimits, RelayService},
 };
 use hyperspace_common::Endpoint;
-use hyperspace_server::{NetworkOptions, Origins, Server, ServerOptions, tokens_from_file};
-use tokio::signal::unix::{SignalKind, signal};
+use hyperspace_server::{NetworkOptions, Origins, Server, ServerOptions, reread_tokens, tokens_from_file};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -45,6 +45,9 @@ async fn run(options: cli::Options) -> Result<()> {
             _ = terminate.recv() => {}
         }
     };
+    // Without tokens a daemon ends when its terminal does, like any program.
+    let hangup = options.token_file.is_some().then(|| signal(SignalKind::hangup()));
+    let hangup = hangup.transpose().context("cannot handle SIGHUP")?;
     if options.dht {
         return run_dht_node(&options, signalled).await;
     }
@@ -93,10 +96,24 @@ async fn run(options: cli::Options) -> Result<()> {
     tokio::select! {
         () = server.stopped() => {}
         () = signalled => {}
+        () = keep_tokens(&server, options.token_file.as_deref(), hangup) => {}
     }
     tracing::info!("shutting down");
     server.stop().await;
     Ok(())
+}
+
+/// Reads the tokens again whenever somebody sends a SIGHUP. Those that there are stay until there are others.
+async fn keep_tokens(server: &Server, file: Option<&Path>, hangup: Option<Signal>) {
+    let (Some(file), Some(mut hangup)) = (file, hangup) else { return std::future::pending().await };
+    while hangup.recv().await.is_some() {
+        let read = reread_tokens(file).map_err(anyhow::Error::from);
+        match read.and_then(|tokens| Ok(server.set_tokens(&tokens)?)) {
+            Ok(()) => announce(&format!("Clients need a token from {} as it is now", file.display())),
+            Err(error) => tracing::error!("the access tokens stay as they are: {error:#}"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// A node of the DHT and nothing else.

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    admission::Tokens,
+    admission::{NoTokens, Tokens},
     answer::core_error,
     connection::{self, Connection},
     extensions::{Extensions, PROTOCOL, Scope},
@@ -120,6 +120,7 @@ pub enum StartError {
 pub struct Server {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
+    tokens: Arc<Tokens>,
     socket: Option<PathBuf>,
     rpc_address: Option<SocketAddr>,
     ws_address: Option<SocketAddr>,
@@ -211,7 +212,8 @@ impl Server {
             tasks.spawn(source.run(peers.clone(), shared.stopping.clone()));
         }
         tasks.spawn(network.run(peers.clone(), shared.stopping.clone()));
-        let door = Arc::new(Door::new(shared.clone(), Tokens::new(&options.tokens), options.ws_origins));
+        let tokens = Arc::new(Tokens::new(&options.tokens));
+        let door = Arc::new(Door::new(shared.clone(), tokens.clone(), options.ws_origins));
         if let Some(listener) = rpc {
             rpc_address = listener.local_addr().ok();
             tasks.spawn(door.clone().keep(listener, Carrier::Tcp));
@@ -224,7 +226,7 @@ impl Server {
             tasks.spawn(accept_socket(shared.clone(), listener));
         }
         tasks.spawn(keep_synced(shared.clone()));
-        Ok(Self { shared, tasks, socket: options.socket, rpc_address, ws_address, peer_address })
+        Ok(Self { shared, tasks, tokens, socket: options.socket, rpc_address, ws_address, peer_address })
     }
 
     /// The store.
@@ -265,6 +267,11 @@ impl Server {
     /// The TCP address that clients connect to over WebSocket.
     pub fn ws_address(&self) -> Option<SocketAddr> {
         self.ws_address
+    }
+
+    /// From now on, whoever comes over TCP or WebSocket has to show one of these tokens. Those who are in stay.
+    pub fn set_tokens(&self, tokens: &[AccessToken]) -> Result<(), NoTokens> {
+        self.tokens.replace(tokens)
     }
 
     /// Serves a client on any stream, until either side ends. Returns why.

@@ -50,20 +50,21 @@ pub enum TokenFileError {
 /// file's owner may read.
 pub fn tokens_from_file(path: &Path) -> Result<Vec<AccessToken>, TokenFileError> {
     let io = |error| TokenFileError::Io { path: path.into(), error };
-    match read(path) {
+    match reread_tokens(path) {
         Err(TokenFileError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
             match make(path) {
                 // Somebody else was faster: theirs is as good.
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
                 _ => {}
             }
-            read(path)
+            reread_tokens(path)
         }
         read => read,
     }
 }
 
-fn read(path: &Path) -> Result<Vec<AccessToken>, TokenFileError> {
+/// The tokens in a file that is there already.
+pub fn reread_tokens(path: &Path) -> Result<Vec<AccessToken>, TokenFileError> {
     let io = |error| TokenFileError::Io { path: path.into(), error };
     let file = fs::File::open(path).map_err(io)?;
     let meta = file.metadata().map_err(io)?;

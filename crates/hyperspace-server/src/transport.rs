@@ -45,14 +45,14 @@ pub(crate) enum Carrier {
 /// What everybody who comes over a network has to pass.
 pub(crate) struct Door {
     shared: Arc<Shared>,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     origins: Origins,
     pending: Arc<Pending>,
     next: AtomicU64,
 }
 
 impl Door {
-    pub(crate) fn new(shared: Arc<Shared>, tokens: Tokens, origins: Origins) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, tokens: Arc<Tokens>, origins: Origins) -> Self {
         Self { shared, tokens, origins, pending: Arc::default(), next: AtomicU64::new(0) }
     }
 

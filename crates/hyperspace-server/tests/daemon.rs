@@ -12,6 +12,8 @@ use std::{
 
 use hyperdht::{ConnectOptions, DhtOptions, HyperDht, ServerOptions as DhtServerOptions};
 
+use hyperspace_client::HyperspaceClient;
+use hyperspace_common::Endpoint;
 use tempfile::TempDir;
 
 struct Daemon {
@@ -36,10 +38,26 @@ impl Daemon {
         line
     }
 
+    /// A line on standard error.
+    fn complaint(&mut self) -> String {
+        let (stderr, mut line) = (self.child.stderr.as_mut().unwrap(), Vec::new());
+        // Byte by byte, so that what follows is left for later.
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            stderr.read_exact(&mut byte).unwrap();
+            line.extend(byte);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Ends it with a signal; returns its exit code and what it said on standard error.
     fn end(mut self, signal: &str) -> (Option<i32>, String) {
-        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(killed.success());
+        self.signal(signal);
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (self.child.wait().unwrap().code(), said)
@@ -158,6 +176,60 @@ fn a_token_is_made_and_never_printed() {
         tokens.push(token);
     }
     assert_eq!(tokens[0], tokens[1]);
+}
+
+#[tokio::test]
+async fn tokens_are_read_again_on_a_hangup() {
+    let folder = folder();
+    let file = folder.path().join("token");
+    let name = file.to_str().unwrap();
+    let listen = "127.0.0.1:0";
+    let arguments = ["--memory-only", "--offline", "--rpc-listen", listen, "--token-file", name];
+    let (mut daemon, _) = Daemon::start(folder.path(), &arguments);
+    let line = daemon.line();
+    let address: Endpoint =
+        format!("tcp://{}", line.trim().strip_prefix("Listening on ").unwrap()).parse().unwrap();
+    daemon.line();
+    let comes_in = async |token: &str| {
+        let options =
+            hyperspace_client::ConnectOptions { token: Some(token.parse().unwrap()), ..Default::default() };
+        let client = HyperspaceClient::connect_with(&address, options).await?;
+        client.status().await.map(|_| client)
+    };
+    let first = fs::read_to_string(&file).unwrap().trim().to_owned();
+    let early = comes_in(&first).await.unwrap();
+
+    let (second, third) = ("2".repeat(32), "3".repeat(32));
+    fs::write(&file, format!("{second}\n{third}\n")).unwrap();
+    daemon.signal("-HUP");
+    assert!(daemon.line().contains(name));
+    for token in [&second, &third] {
+        comes_in(token).await.unwrap();
+    }
+    assert!(comes_in(&first).await.is_err());
+    early.status().await.unwrap();
+
+    // What is no file with tokens changes nothing.
+    let wrongs: [(&dyn Fn(), &str); 4] = [
+        (&|| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap(), "chmod 600"),
+        (&|| fs::remove_file(&file).unwrap(), "cannot be used"),
+        (&|| write_private(&file, "# none\n"), "token"),
+        (&|| write_private(&file, "short\n"), "32 to 256"),
+    ];
+    for (spoil, why) in wrongs {
+        spoil();
+        daemon.signal("-HUP");
+        let said = daemon.complaint();
+        assert!(said.contains("stay as they are") && said.contains(why), "{said}");
+        assert!(!said.contains(&second) && !said.contains("short"), "{said}");
+        comes_in(&second).await.unwrap();
+    }
+    assert_eq!(daemon.end("-TERM"), (Some(0), String::new()));
+}
+
+fn write_private(file: &Path, text: &str) {
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]

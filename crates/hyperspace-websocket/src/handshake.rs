@@ -3,25 +3,37 @@
 use std::io;
 
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::{
-    accept_hdr_async_with_config, client_async_with_config,
+    WebSocketStream, client_async_with_config,
     tungstenite::{
         Error as WsError,
-        handshake::server::{ErrorResponse, Request, Response},
+        handshake::{
+            machine::TryParse,
+            server::{Request, Response, create_response, write_response},
+        },
         http::{
-            HeaderMap, HeaderValue, StatusCode,
-            header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_PROTOCOL},
+            HeaderMap, HeaderValue,
+            header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL},
         },
         protocol::Role,
     },
 };
 
-use crate::{Origins, WsStream, gate::Gate, stream::config};
+use crate::{
+    Origins, WsStream,
+    answers::Answer,
+    gate::Gate,
+    stream::{config, part},
+};
 
 /// The subprotocol; clients need not name one.
 pub const SUBPROTOCOL: &str = "hrpc";
 
+/// The longest head of a request, with whatever a browser puts into it.
+const MAX_HEAD: usize = 64 << 10;
+/// The most pieces that it may come in: it is looked at with each.
+const MAX_PIECES: usize = 512;
 /// How much of an origin is repeated in answers and logs.
 const MAX_SHOWN: usize = 200;
 
@@ -65,36 +77,78 @@ impl From<WsError> for HandshakeError {
     }
 }
 
-/// Takes the WebSocket that a client asks for, if its page may have one. Until [`WsStream::admitted`] is called, no
-/// more than a few kilobytes are read. How long it takes is for the caller to bound.
+/// Takes the WebSocket that a client asks for, if its page may have one. Any other request is answered with a status of
+/// HTTP and a sentence. Until [`WsStream::admitted`] is called, no more than a few kilobytes are read. How long it takes
+/// is for the caller to bound.
 pub async fn accept<S>(stream: S, origins: &Origins) -> Result<WsStream<S>, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut refused = None;
-    // The callback's type is the library's.
-    #[allow(clippy::result_large_err)]
-    let look = |request: &Request, mut response: Response| match origin_of(request.headers(), origins) {
-        Ok(()) => {
-            if offers_ours(request.headers()) {
-                let ours = HeaderValue::from_static(SUBPROTOCOL);
-                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, ours);
+    let mut stream = Gate::shut(stream);
+    let mut head = Vec::new();
+    match answer_to(&mut stream, &mut head, origins).await? {
+        Ok(response) => {
+            let mut bytes = Vec::new();
+            write_response(&mut bytes, &response)?;
+            stream.write_all(&bytes).await.map_err(HandshakeError::Io)?;
+            stream.flush().await.map_err(HandshakeError::Io)?;
+            let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
+            Ok(WsStream::new(socket, Role::Server))
+        }
+        Err((answer, error)) => {
+            // That it cannot be told changes nothing.
+            if stream.write_all(&answer.encode(head.starts_with(b"HEAD "))).await.is_ok() {
+                part(&mut stream.inner).await;
             }
-            Ok(response)
+            Err(error)
         }
-        Err(origin) => {
-            let answer = forbidden(&origin);
-            refused = Some(origin);
-            Err(answer)
-        }
-    };
-    match accept_hdr_async_with_config(Gate::shut(stream), look, Some(config())).await {
-        Ok(socket) => Ok(WsStream::new(socket, Role::Server)),
-        Err(error) => Err(match refused {
-            Some(origin) => HandshakeError::Origin { origin },
-            None => error.into(),
-        }),
     }
+}
+
+type Refused = (Answer, HandshakeError);
+
+/// Reads a request, and says how it is to be answered.
+async fn answer_to<S>(
+    stream: &mut Gate<S>,
+    head: &mut Vec<u8>,
+    origins: &Origins,
+) -> Result<Result<Response, Refused>, HandshakeError>
+where
+    S: AsyncRead + Unpin,
+{
+    let wrong = |answer: Answer| {
+        let error = HandshakeError::Protocol(answer.text.clone());
+        Ok(Err((answer, error)))
+    };
+    for _ in 0..MAX_PIECES {
+        let read = stream.take((MAX_HEAD + 1 - head.len()) as u64).read_buf(head).await;
+        if read.map_err(HandshakeError::Io)? == 0 {
+            return Err(HandshakeError::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if head.len() > MAX_HEAD {
+            break;
+        }
+        let (length, request) = match Request::try_parse(head) {
+            Ok(None) => continue,
+            Ok(Some(request)) => request,
+            Err(error) => return wrong(Answer::to(&error)),
+        };
+        let mut response = match create_response(&request) {
+            Ok(response) => response,
+            Err(error) => return wrong(Answer::to(&error)),
+        };
+        if length < head.len() {
+            return wrong(Answer::too_early());
+        }
+        if let Err(origin) = origin_of(request.headers(), origins) {
+            return Ok(Err((Answer::forbidden(&origin), HandshakeError::Origin { origin })));
+        }
+        if offers_ours(request.headers()) {
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        }
+        return Ok(Ok(response));
+    }
+    wrong(Answer::too_large(MAX_HEAD))
 }
 
 /// Asks for a WebSocket over a stream to the host that `url` names, `ws://HOST:PORT/PATH`.
@@ -122,20 +176,6 @@ fn offers_ours(headers: &HeaderMap) -> bool {
     offers.flat_map(|value| value.split(',')).any(|offer| offer.trim() == SUBPROTOCOL)
 }
 
-fn forbidden(origin: &str) -> ErrorResponse {
-    let text = format!(
-        "Pages of {origin} may not connect to this daemon. To let them, start it with --ws-origin {origin}\n"
-    );
-    let mut response = ErrorResponse::new(None);
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-    *response.body_mut() = Some(text);
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,9 +187,12 @@ mod tests {
         let (mut near, far) = tokio::io::duplex(100_000);
         near.write_all(request.as_bytes()).await.unwrap();
         let origins = Origins::new(["https://named.example"]).unwrap();
-        let accepted = accept(far, &origins).await.map(drop);
         let mut answer = String::new();
-        near.read_to_string(&mut answer).await.unwrap();
+        let hear = async {
+            near.read_to_string(&mut answer).await.unwrap();
+            drop(near);
+        };
+        let (accepted, ()) = tokio::join!(async { accept(far, &origins).await.map(drop) }, hear);
         (answer, accepted)
     }
 
@@ -187,19 +230,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_handshake_is_refused() {
-        let endless = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(90_000));
+    async fn what_is_no_handshake_hears_why() {
+        let endless = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(90_000));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1000));
-        for wrong in [
-            "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-            "POST / HTTP/1.1\r\n\r\n",
-            "\0\x01\x02\r\n\r\n",
-            &endless,
-            &many,
+        let old = request("").replace("Version: 13", "Version: 8");
+        let keyless = request("").replace("dGhlIHNhbXBsZSBub25jZQ==", "short");
+        let early = request("") + "\u{1}";
+        for (wrong, status) in [
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+            ("GET / HTTP/1.0\r\n\r\n", 426),
+            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi", 426),
+            ("OPTIONS / HTTP/1.1\r\n\r\n", 426),
+            (&old, 426),
+            (&keyless, 400),
+            (&early, 400),
+            ("\0\x01\x02\r\n\r\n", 400),
+            (&many, 400),
+            (&endless, 431),
         ] {
-            let (_, accepted) = hears(wrong).await;
-            assert!(accepted.is_err(), "{}", &wrong[..20]);
+            let (answer, accepted) = hears(wrong).await;
+            let name = &wrong[..wrong.len().min(20)];
+            assert!(matches!(accepted, Err(HandshakeError::Protocol(_))), "{name}: {accepted:?}");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("Connection: close"), "{name}: {answer}");
+            assert!(head.contains(&format!("Content-Length: {}", body.len())), "{name}: {answer}");
+            assert!(body.ends_with(".\n"), "{name}: {answer}");
+            assert_eq!(head.contains("Upgrade: websocket"), status == 426, "{name}: {answer}");
         }
+        let (answer, _) = hears("HEAD / HTTP/1.1\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 426 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_may_come_in_pieces_but_not_in_crumbs() {
+        let origins = Origins::default();
+        let hears = async |request: String| {
+            let (mut near, far) = tokio::io::duplex(1);
+            let mut answer = Vec::new();
+            let say = async {
+                for byte in request.bytes() {
+                    near.write_all(&[byte]).await.unwrap();
+                }
+                near.read_to_end(&mut answer).await.unwrap();
+                drop(near);
+            };
+            let (accepted, ()) = tokio::join!(async { accept(far, &origins).await.map(drop) }, say);
+            (String::from_utf8_lossy(&answer[..12]).into_owned(), accepted.is_ok())
+        };
+        assert_eq!(hears(request("")).await, ("HTTP/1.1 101".into(), true));
+        let crumbs = request(&format!("X: {}\r\n", "x".repeat(MAX_PIECES - request("").len() - 5)));
+        assert_eq!(crumbs.len(), MAX_PIECES);
+        assert_eq!(hears(crumbs.clone()).await, ("HTTP/1.1 101".into(), true));
+        assert_eq!(hears(crumbs.replacen("X:", "X: ", 1)).await, ("HTTP/1.1 431".into(), false));
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@
 //! [`AsyncRead`]: tokio::io::AsyncRead
 //! [`AsyncWrite`]: tokio::io::AsyncWrite
 
+mod answers;
 mod close;
 mod gate;
 mod handshake;

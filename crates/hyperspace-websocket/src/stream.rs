@@ -94,11 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
                 // The other side was first: what is left is the answer to its farewell.
                 let _ = self.socket.flush().await;
             }
-            let stream = &mut self.socket.get_mut().inner;
-            let _ = stream.shutdown().await;
-            // A connection that is dropped with something unread is reset, and what was written may then be lost.
-            let mut late = stream.take(MAX_LATE as u64);
-            let _ = tokio::io::copy(&mut late, &mut tokio::io::sink()).await;
+            part(&mut self.socket.get_mut().inner).await;
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
@@ -253,6 +249,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WsStream<S> {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(context)
     }
+}
+
+/// Leaves the other side the time to read what was written last: a connection that is dropped with something unread is
+/// reset, and that may then be lost.
+pub(crate) async fn part<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let read = async {
+        let _ = stream.shutdown().await;
+        let mut late = stream.take(MAX_LATE as u64);
+        let _ = tokio::io::copy(&mut late, &mut tokio::io::sink()).await;
+    };
+    let _ = tokio::time::timeout(FAREWELL, read).await;
 }
 
 #[cfg(test)]
