@@ -40,7 +40,7 @@ use self::{remembered::Remembered, topics::Topics};
 use crate::{peers::PeerHub, waits::Discovery};
 
 /// Topics that something is wanted of, or remembered of, at the same time.
-const MAX_TOPICS: usize = 65_536;
+const MAX_TOPICS: usize = 131_072;
 /// Connections at which no more peers are dialled (npm `hyperspace` 3.19.0).
 const MAX_PEERS: usize = 256;
 /// Connections that others may have opened to us at the same time.
