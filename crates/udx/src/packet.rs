@@ -94,6 +94,11 @@ impl Header {
     pub fn is(&self, flags: u8) -> bool {
         self.kind & flags != 0
     }
+
+    /// Whether the packet says nothing but what has arrived.
+    pub(crate) fn is_acknowledgement(&self) -> bool {
+        !self.is(!SACK)
+    }
 }
 
 /// Id of the stream that a datagram is for. `None` if it is no UDX packet; whether there is such a stream is another

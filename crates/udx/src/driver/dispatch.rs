@@ -13,6 +13,7 @@ use quinn_udp::RecvMeta;
 use super::address::inward;
 use super::core::{MAX_TRAIN, StreamCore};
 use super::inbox::Datagram;
+use super::moderation::FEW_UNDER_WAY;
 use super::socket::SocketCore;
 use super::stream::Firewall;
 use crate::packet::{self, MESSAGE, Packet};
@@ -22,6 +23,9 @@ use crate::packet::{self, MESSAGE, Packet};
 pub(super) struct Dispatch {
     touched: Vec<Arc<StreamCore>>,
     datagrams: Vec<Datagram>,
+    /// Acknowledgements that nobody waits for, and everything else.
+    patient: usize,
+    urgent: usize,
 }
 
 impl Dispatch {
@@ -37,6 +41,7 @@ impl Dispatch {
         let from = inward(meta.addr);
         socket.counters.count_received(train.len(), train.len().div_ceil(stride).max(1));
         if train.is_empty() {
+            self.urgent += 1;
             self.datagrams.push(Datagram { from, payload: Bytes::new() });
         }
         let mut rest = train;
@@ -52,21 +57,25 @@ impl Dispatch {
         }
     }
 
-    /// Tells everybody concerned; once per burst.
-    pub(super) fn finish(&mut self, socket: &SocketCore) {
+    /// Tells everybody concerned; once per burst. How many acknowledgements nobody waited for there were, and how many
+    /// other datagrams.
+    pub(super) fn finish(&mut self, socket: &SocketCore) -> (usize, usize) {
         socket.inbox.extend(&mut self.datagrams);
+        let counts = (std::mem::take(&mut self.patient), std::mem::take(&mut self.urgent));
         if self.touched.is_empty() {
-            return;
+            return counts;
         }
         let now = Instant::now();
         for stream in self.touched.drain(..) {
             stream.turn(now);
         }
+        counts
     }
 
     /// As libudx: also what looks like a packet, but is for no stream that we know, goes to the user.
     fn foreign(&mut self, from: SocketAddr, run: &[u8], stride: usize) {
         let datagrams = run.chunks(stride);
+        self.urgent += datagrams.len();
         self.datagrams
             .extend(datagrams.map(|payload| Datagram { from, payload: Bytes::copy_from_slice(payload) }));
     }
@@ -98,6 +107,7 @@ impl Dispatch {
             self.relay(stream, &target, run, stride, now);
             return;
         }
+        let patient = inner.state.packets_in_flight() >= FEW_UNDER_WAY;
         let mut rest: &[u8] = run;
         while !rest.is_empty() {
             let share = inner.state.shared_buffer(rest, stride).max(1);
@@ -107,6 +117,10 @@ impl Dispatch {
             for start in (0..datagrams.len()).step_by(stride) {
                 let end = (start + stride).min(datagrams.len());
                 let Some(packet) = Packet::decode(datagrams.slice(start..end)) else { continue };
+                match patient && packet.header.is_acknowledgement() {
+                    true => self.patient += 1,
+                    false => self.urgent += 1,
+                }
                 inner.messaged |= packet.header.is(MESSAGE);
                 inner.state.receive(packet, now);
             }
@@ -125,6 +139,7 @@ impl Dispatch {
         stride: usize,
         now: Instant,
     ) {
+        self.urgent += run.len().div_ceil(stride.max(1));
         let path = target.relay_path();
         let mut inner = stream.lock();
         for datagram in run.chunks_mut(stride) {

@@ -11,6 +11,8 @@ mod error;
 mod handle;
 mod inbox;
 mod instance;
+mod io;
+mod moderation;
 mod outbox;
 mod receive;
 mod schedule;

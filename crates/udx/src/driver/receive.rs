@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use quinn_udp::{BATCH_SIZE, RecvMeta};
+
+use super::io::Io;
 
 /// What one buffer holds: the longest train of datagrams that GRO delivers.
 const BUFFER: usize = 65_536;
@@ -32,18 +32,14 @@ impl Buffers {
 /// Reads one batch and gives every train of datagrams to `each`. Errors are those of the socket, `WouldBlock` first.
 ///
 /// `each` must not read from a socket itself.
-pub(super) fn batch(
-    io: &UdpSocket,
-    state: &UdpSocketState,
-    mut each: impl FnMut(&RecvMeta, &mut [u8]),
-) -> io::Result<usize> {
+pub(super) fn batch(io: &Io, mut each: impl FnMut(&RecvMeta, &mut [u8])) -> io::Result<usize> {
     BUFFERS.with_borrow_mut(|buffers| {
         let Buffers { memory, metas } = buffers;
-        let read = io.try_io(Interest::READABLE, || {
+        let read = io.read(|state, socket| {
             let mut chunks = memory.chunks_exact_mut(BUFFER);
             let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
                 std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-            state.recv(io.into(), &mut slices, metas)
+            state.recv(socket, &mut slices, metas)
         })?;
         let trains = metas.iter().zip(memory.chunks_exact_mut(BUFFER)).take(read);
         for (meta, train) in trains {

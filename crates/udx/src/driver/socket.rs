@@ -9,15 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use quinn_udp::{Transmit, UdpSocketState};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::Interest;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Notify;
 
 use super::address::outward;
 use super::error::SendError;
 use super::inbox::{Datagram, Inbox};
 use super::instance::Instance;
+use super::io::Io;
 use super::outbox::{Outbox, Outgoing};
 use super::schedule::Schedule;
 use super::socket_task::SocketTask;
@@ -68,18 +67,14 @@ impl UdxSocket {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        let io = tokio::net::UdpSocket::from_std(socket.into())?;
-        let state = UdpSocketState::new((&io).into())?;
-        // A smaller buffer costs throughput, not correctness.
-        let _ = state.set_recv_buffer_size((&io).into(), RECV_BUFFER);
-        let _ = state.set_send_buffer_size((&io).into(), SEND_BUFFER);
-        let io = Io { udp: io, state, v6: address.is_ipv6() };
+        let io = Io::new(socket.into(), address.is_ipv6())?;
+        io.set_buffers(RECV_BUFFER, SEND_BUFFER);
         io.set_ttl(DEFAULT_TTL);
 
         let core = Arc::new(SocketCore {
             id: instance.next_socket(),
             instance: Arc::clone(instance),
-            local_addr: io.udp.local_addr()?,
+            local_addr: io.local_addr()?,
             io: RwLock::new(Some(Arc::new(io))),
             ttl_gate: RwLock::new(()),
             ttl: AtomicU8::new(DEFAULT_TTL),
@@ -249,6 +244,14 @@ impl SocketCore {
         self.io.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Has the runtime wake the task for what happens to the socket, or not. Only the task of the socket calls this.
+    pub(super) fn set_wakes(&self, wakes: bool) -> io::Result<()> {
+        let Some(before) = self.io().filter(|io| io.has_wakes() != wakes) else { return Ok(()) };
+        let after = before.with_wakes(wakes)?;
+        *self.io.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(after));
+        Ok(())
+    }
+
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -279,7 +282,7 @@ impl SocketCore {
 
     /// Packets of one size that the kernel takes in one call.
     pub(super) fn max_segments(&self) -> usize {
-        self.io().map_or(1, |io| io.state.max_gso_segments())
+        self.io().map_or(1, |io| io.max_gso_segments())
     }
 
     fn send_datagram(&self, payload: Bytes, to: SocketAddr, ttl: Option<u8>) -> Result<(), SendError> {
@@ -380,39 +383,6 @@ impl SocketCore {
     }
 }
 
-/// The socket of the system.
-#[derive(Debug)]
-pub(super) struct Io {
-    pub(super) udp: tokio::net::UdpSocket,
-    pub(super) state: UdpSocketState,
-    v6: bool,
-}
-
-impl Io {
-    /// False if the kernel takes nothing now. Every other error loses the datagrams, as the network may.
-    fn send(&self, contents: &[u8], segment: Option<usize>, destination: SocketAddr) -> bool {
-        let transmit = Transmit { destination, ecn: None, contents, segment_size: segment, src_ip: None };
-        let sent = self.udp.try_io(Interest::WRITABLE, || self.state.try_send((&self.udp).into(), &transmit));
-        match sent {
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => false,
-            Err(err) => {
-                tracing::trace!(%destination, len = contents.len(), %err, "datagrams not sent");
-                true
-            }
-            Ok(()) => true,
-        }
-    }
-
-    fn set_ttl(&self, ttl: u8) {
-        let socket = SockRef::from(&self.udp);
-        if self.v6 {
-            let _ = socket.set_unicast_hops_v6(u32::from(ttl));
-        }
-        // Also for IPv6: mapped addresses go out as IPv4.
-        let _ = socket.set_ttl_v4(u32::from(ttl));
-    }
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     bytes_received: AtomicU64,
@@ -433,6 +403,9 @@ impl Counters {
     pub(super) fn count_received(&self, bytes: usize, datagrams: usize) {
         self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
         self.datagrams_received.fetch_add(datagrams as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_receive(&self) {
         self.receives.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -10,6 +10,7 @@ use tokio::time::Sleep;
 
 use super::core::StreamCore;
 use super::dispatch::Dispatch;
+use super::moderation::Moderation;
 use super::receive;
 use super::socket::SocketCore;
 
@@ -19,6 +20,9 @@ const MAX_BATCHES: usize = 4;
 pub(super) struct SocketTask {
     core: Arc<SocketCore>,
     dispatch: Dispatch,
+    moderation: Moderation,
+    /// Wake-ups are back: they begin with the next look.
+    look_again: bool,
     /// Streams that get a turn in this poll.
     due: Vec<(Arc<StreamCore>, bool)>,
     sleep: Pin<Box<Sleep>>,
@@ -27,40 +31,76 @@ pub(super) struct SocketTask {
 impl SocketTask {
     pub(super) fn new(core: Arc<SocketCore>) -> Self {
         let sleep = Box::pin(tokio::time::sleep_until(tokio::time::Instant::now()));
-        Self { core, dispatch: Dispatch::default(), due: Vec::new(), sleep }
+        let moderation = Moderation::new(Instant::now());
+        Self { core, dispatch: Dispatch::default(), moderation, look_again: false, due: Vec::new(), sleep }
     }
 
     /// True when there may be more to read at once.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { core, dispatch, .. } = self;
+        if self.moderation.tick().is_some_and(|tick| Instant::now() < tick) {
+            return false;
+        }
+        let Self { core, dispatch, moderation, .. } = self;
         let Some(io) = core.io() else { return false };
         for _ in 0..MAX_BATCHES {
-            if io.udp.poll_recv_ready(cx).is_pending() {
+            if io.poll_recv_ready(cx).is_pending() {
+                self.moderate();
                 return false;
             }
             let now = Instant::now();
-            let read =
-                receive::batch(&io.udp, &io.state, |meta, train| dispatch.train(core, meta, train, now));
-            dispatch.finish(core);
-            if let Err(err) = read
-                && err.kind() != std::io::ErrorKind::WouldBlock
-            {
+            let read = receive::batch(&io, |meta, train| dispatch.train(core, meta, train, now));
+            let (patient, urgent) = dispatch.finish(core);
+            match read {
+                Ok(_) => {
+                    core.counters.count_receive();
+                    moderation.count(patient, urgent);
+                }
+                Err(err) if err.kind() == std::io::ErrorKind::WouldBlock && !io.has_wakes() => {
+                    self.moderate();
+                    return false;
+                }
+                Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => {}
                 // Such as ECONNREFUSED for something sent before; the socket lives on.
-                tracing::trace!(%err, "reading from a UDP socket");
+                Err(err) => tracing::trace!(%err, "reading from a UDP socket"),
             }
         }
         true
     }
 
+    /// Everything is read: whether the runtime is to tell when there is more, or the clock.
+    fn moderate(&mut self) {
+        let now = Instant::now();
+        let wakes = self.moderation.wants_wakes(now);
+        self.set_wakes(wakes, now);
+    }
+
+    fn set_wakes(&mut self, wakes: bool, now: Instant) {
+        let set = self.core.set_wakes(wakes);
+        // Without file descriptors everything stays as it is.
+        let has = self.core.io().is_none_or(|io| io.has_wakes());
+        match has {
+            false => self.moderation.rest(now),
+            true => {
+                self.look_again |= self.moderation.tick().is_some();
+                self.moderation.wake();
+            }
+        }
+        if let Err(err) = set {
+            tracing::trace!(%err, "changing the wake-ups of a UDP socket");
+        }
+    }
+
     /// True when nothing waits, or the task will be woken when the kernel takes more.
-    fn flush(&self, cx: &mut Context<'_>) -> bool {
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..MAX_BATCHES {
             if self.core.flush() {
                 self.core.schedule.unblock();
                 return true;
             }
+            // Now there is something to be woken for.
+            self.set_wakes(true, Instant::now());
             let Some(io) = self.core.io() else { return true };
-            if io.udp.poll_send_ready(cx).is_pending() {
+            if io.poll_send_ready(cx).is_pending() {
                 return true;
             }
         }
@@ -93,16 +133,17 @@ impl Future for SocketTask {
         let more = this.receive(cx);
         let flushed = this.flush(cx);
         this.turns();
-        let mut again = more || !flushed;
+        let mut again = more || !flushed || std::mem::take(&mut this.look_again);
         match this.core.schedule.end() {
             Err(()) => again = true,
-            Ok(None) => {}
-            Ok(Some(deadline)) => {
-                let deadline = tokio::time::Instant::from_std(deadline);
-                if this.sleep.deadline() != deadline {
-                    this.sleep.as_mut().reset(deadline);
+            Ok(deadline) => {
+                if let Some(deadline) = deadline.into_iter().chain(this.moderation.tick()).min() {
+                    let deadline = tokio::time::Instant::from_std(deadline);
+                    if this.sleep.deadline() != deadline {
+                        this.sleep.as_mut().reset(deadline);
+                    }
+                    again |= this.sleep.as_mut().poll(cx).is_ready();
                 }
-                again |= this.sleep.as_mut().poll(cx).is_ready();
             }
         }
         if again {

@@ -414,13 +414,18 @@ impl StreamState {
             congestion_window: u32::try_from(self.congestion.window() / self.packet_size())
                 .unwrap_or(u32::MAX),
             in_flight: self.sent.in_flight_bytes(),
-            packets_in_flight: u32::try_from(self.sent.in_flight()).unwrap_or(u32::MAX),
+            packets_in_flight: u32::try_from(self.packets_in_flight()).unwrap_or(u32::MAX),
             mtu: self.mtu.mtu(),
             bandwidth: per_second(self.congestion.bandwidth()),
             pacing_rate: per_second(self.congestion.pacing_rate()),
             remote_window: self.remote_window,
             ..self.stats
         }
+    }
+
+    /// Packets that are under way and not known to be lost.
+    pub fn packets_in_flight(&self) -> usize {
+        self.sent.in_flight()
     }
 
     /// Payload of a full packet: what the MTU leaves beside the headers (IP, UDP, ours).
