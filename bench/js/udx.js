@@ -4,7 +4,8 @@
 //   node udx.js megabytes|packets BYTES DELAY_MS LOSS_PPM   the sender; prints the value
 //   node udx.js sink                                        the receiver
 //
-// The sink says its port, learns from a line on stdin where the sender is, reads to the end, and says what it took.
+// The sink says its port, learns from a line on stdin where the sender is, says that it is connected (what comes earlier
+// it does not take), reads to the end, and says what it took.
 // With a delay or loss, packets pass `bench side udx-relay` (BENCH_PROGRAM names the program). UDX_SINK=rust makes our
 // program the sink.
 
@@ -44,6 +45,7 @@ async function sink () {
   console.log(JSON.stringify({ port: socket.address().port }))
   const [line] = await once(lines, 'line')
   stream.connect(socket, 1, JSON.parse(line).port, '127.0.0.1')
+  console.log(JSON.stringify({ connected: true }))
   let received = 0
   const before = cpu()
   stream.on('data', (data) => { received += data.byteLength })
@@ -70,6 +72,7 @@ async function sender () {
   other.tell({ port: back })
   stream.connect(socket, 2, port, '127.0.0.1')
   stream.on('error', (err) => { throw err })
+  await other.next()
   const chunk = Buffer.alloc(CHUNK, 'u')
   const begin = now()
   const before = cpu()

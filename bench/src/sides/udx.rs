@@ -71,6 +71,8 @@ pub(super) async fn send(network: Network, sink: Sink) -> Result<Run> {
     }
     other.tell(&json!({ "port": back }))?;
     stream.connect(&socket, 2, local(port))?;
+    // What comes earlier a sink does not take, and it would be a second until it is repeated.
+    other.next()?;
     let chunk = Bytes::from(vec![b'u'; CHUNK]);
     let (begin, before) = (Instant::now(), cpu()?);
     let mut left = network.bytes;
@@ -117,6 +119,7 @@ pub(super) async fn sink() -> Result<()> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     stream.connect(&socket, 1, local(port_of(&serde_json::from_str(&line)?, "port")?))?;
+    println!("{}", json!({ "connected": true }));
     let before = cpu()?;
     let mut received = 0;
     while let Some(chunk) = stream.read_chunk().await? {

@@ -3,10 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use udx::{CloseReason, Config, Firewall, StreamOptions, Udx, UdxError, UdxSocket, UdxStream};
+use udx::{
+    CloseReason, Config, Firewall, Packet, Path, StreamOptions, StreamState, Udx, UdxError, UdxSocket,
+    UdxStream,
+};
 
 fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
@@ -118,6 +122,57 @@ async fn what_was_written_before_the_connection_arrives() {
     b.connect(&a);
     a.connect(&b);
     assert_eq!(read_all(&mut b.stream).await, b"early");
+}
+
+/// A remote as libudx is one: it reads one datagram after the other and acknowledges each of them at once. Ends after
+/// `total` bytes; says what it read.
+fn acknowledge_one_by_one(
+    socket: &std::net::UdpSocket,
+    (local_id, remote_id): (u32, u32),
+    remote: SocketAddr,
+    total: usize,
+) -> Vec<u8> {
+    let mut state = StreamState::new(local_id, Config::default(), Instant::now());
+    state.connect(Path { remote_id, remote, socket: 0, link_mtu: None }, Instant::now());
+    let (mut datagram, mut answer, mut all) = ([0; 2048], Vec::new(), Vec::new());
+    while all.len() < total {
+        let (length, _) = socket.recv_from(&mut datagram).unwrap();
+        let now = Instant::now();
+        if let Some(packet) = Packet::decode(Bytes::copy_from_slice(&datagram[..length])) {
+            state.receive(packet, now);
+        }
+        while let Some(chunk) = state.read() {
+            all.extend_from_slice(&chunk);
+        }
+        while state.poll_transmit(now, 1, &mut answer).is_some() {
+            let _ = socket.send_to(&answer, remote);
+            answer.clear();
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_that_acknowledges_every_packet_gets_everything() {
+    let a = End::new();
+    let (remote, ours) = (std::net::UdpSocket::bind(local()).unwrap(), a.socket.local_addr());
+    let (id, remote_id) = (a.stream.local_id(), 7);
+    a.stream.connect(&a.socket, remote_id, remote.local_addr().unwrap()).unwrap();
+    let mut stream = a.stream;
+    let data = pattern(24 << 20);
+    let reader = {
+        let (remote, total) = (remote.try_clone().unwrap(), data.len());
+        tokio::task::spawn_blocking(move || acknowledge_one_by_one(&remote, (remote_id, id), ours, total))
+    };
+    stream.write_all(&data).await.unwrap();
+    assert!(reader.await.unwrap() == data);
+    let stats = a.socket.stats();
+    println!("{} datagrams came in {} reads", stats.datagrams_received, stats.receives);
+    // Whether the socket is woken for each or not at the end: what comes next is seen.
+    for round in 0..20u8 {
+        remote.send_to(&[round], ours).unwrap();
+        assert_eq!(&a.socket.recv().await.unwrap().payload[..], [round]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

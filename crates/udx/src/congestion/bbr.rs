@@ -37,6 +37,9 @@ const LOSS_THRESHOLD: f64 = 0.05;
 const LOSS_PACKETS: u32 = 6;
 /// How much of what was under way then is kept.
 const LOSS_BETA: f64 = 0.8;
+/// A lowered bound is put to the test again no earlier: each test costs what it overruns, and where round trips are short
+/// (somebody on the same machine whose socket buffer overflows) there would be many.
+const BOUND_HOLD: u64 = 100_000;
 /// Aggregated acknowledgements are made up for by at most so much time's worth of bytes, over so many round trips.
 const EXTRA_ACKED_TIME: f64 = 100_000.0;
 const EXTRA_ACKED_ROUNDS: u32 = 5;
@@ -346,7 +349,10 @@ impl Bbr {
             if self.phase == Phase::Startup {
                 self.filled = true;
             }
-        } else if bound.limit != u64::MAX && bound.most_in_flight + 2 * acked.packet >= bound.limit {
+        } else if bound.limit != u64::MAX
+            && now >= bound.lowered_at + BOUND_HOLD
+            && bound.most_in_flight + 2 * acked.packet >= bound.limit
+        {
             // Only rounds that used it up say something about the bound.
             bound.clean_rounds = (bound.clean_rounds + 1).min(10);
             bound.limit = bound.limit.saturating_add(acked.packet << bound.clean_rounds.saturating_sub(1));

@@ -3,6 +3,7 @@
 //! A [`Udx`] is one instance: it knows its streams by their local ids, and any of its [`UdxSocket`]s hands packets to
 //! them. Every socket has one task, whatever the number of streams on it; it reads in batches (`recvmmsg`, GRO), writes
 //! in batches (GSO) and wakes a reader once per burst. Writers transmit on their own thread when a burst has gathered.
+//! Where acknowledgements come one by one (npm's remotes), the socket looks once per tick instead of being woken for each.
 
 mod address;
 mod core;
