@@ -24,6 +24,9 @@ use crate::{
 
 /// How much is read at once.
 const READ_BURST: usize = 64 << 10;
+/// How much large frames may be until they are worked on, when they are there already: appended together, they share a
+/// commit and a signature, and are hashed side by side.
+const GATHER: usize = 512 << 10;
 /// Memory for reading and writing that an idle connection keeps.
 const KEEP: usize = 64 << 10;
 /// How long the last answers of a connection that ends may take.
@@ -98,18 +101,35 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             if self.ended {
                 return Ok(());
             }
+            if self.poll_read(context)?.is_pending() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads what is there: a burst, or more of large frames.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Gone> {
+        let mut received = false;
+        loop {
             let input = self.rpc.input();
             input.reserve(READ_BURST);
             match poll_read_buf(Pin::new(&mut self.io), context, input) {
-                Poll::Ready(Ok(0)) => self.ended = true,
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(0)) => {
+                    self.ended = true;
+                    return Ok(Poll::Ready(()));
+                }
+                Poll::Ready(Ok(_)) => received = true,
                 Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Pending if received => return Ok(Poll::Ready(())),
                 Poll::Pending => {
                     if input.is_empty() && input.capacity() > KEEP {
                         *input = bytes::BytesMut::new();
                     }
-                    return Ok(());
+                    return Ok(Poll::Pending);
                 }
+            }
+            if input.len() >= GATHER || !self.rpc.has_large_input() {
+                return Ok(Poll::Ready(()));
             }
         }
     }

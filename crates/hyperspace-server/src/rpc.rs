@@ -49,6 +49,8 @@ const FRAMES_AT_ONCE: usize = 4096;
 /// Appends that become one commit, in calls and in bytes.
 const APPENDS_AT_ONCE: usize = 1024;
 const APPEND_BYTES_AT_ONCE: usize = 4 << 20;
+/// A frame of this size is a large one.
+const LARGE_FRAME: usize = 16 << 10;
 /// Appends of this size take long enough to let another thread take over the other connections meanwhile.
 const LARGE_APPEND: usize = 1 << 20;
 
@@ -238,6 +240,15 @@ impl Rpc {
     /// Where received bytes go.
     pub(crate) fn input(&mut self) -> &mut BytesMut {
         &mut self.input
+    }
+
+    /// Whether what was received and not looked at begins with a large frame.
+    pub(crate) fn has_large_input(&self) -> bool {
+        match self.decoder.next(&self.input) {
+            Ok(Some(frame)) => frame.end >= LARGE_FRAME,
+            Ok(None) => self.input.len() >= LARGE_FRAME,
+            Err(_) => false,
+        }
     }
 
     /// Whether more should be received: all that has come was worked on, and the answers are being read.

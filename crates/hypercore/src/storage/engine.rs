@@ -4,6 +4,7 @@
 //! that pass, and offers no other way out.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use rocksdb::{
@@ -12,6 +13,7 @@ use rocksdb::{
 };
 
 use super::StorageError;
+use super::reclaim::AGE_CUTOFF;
 
 /// The column family that holds everything; `default` is empty.
 const COLUMN_FAMILY: &str = "corestore";
@@ -40,6 +42,8 @@ pub(super) struct Engine {
     path: PathBuf,
     cache: Cache,
     memory: Memory,
+    /// Compactions collect what is left in the files of large values; see `reclaim`.
+    pub(super) collecting: AtomicBool,
     /// Nothing is in it only when the last attempt to open it again failed.
     ///
     /// Whoever wants to replace it only ever *tries* to lock: as no writer waits, a reader that reads while it reads
@@ -52,7 +56,8 @@ impl Engine {
     pub(super) fn open(path: &Path, memory: Memory) -> Result<Self, rocksdb::Error> {
         let cache = Cache::new_hyper_clock_cache(memory.cache, 0);
         let db = RwLock::new(Some(open(path, &cache, memory)?));
-        Ok(Self { path: path.to_owned(), cache, memory, db })
+        let collecting = AtomicBool::new(false);
+        Ok(Self { path: path.to_owned(), cache, memory, collecting, db })
     }
 
     /// Where it is.
@@ -87,6 +92,7 @@ impl Engine {
         };
         // The engine allows one at a time.
         drop(db.take());
+        self.collecting.store(false, Ordering::Relaxed);
         *db = Some(open(&self.path, &self.cache, self.memory)?);
         Ok(true)
     }
@@ -94,6 +100,13 @@ impl Engine {
     /// Bytes of write buffers from which on they are sorted into files.
     pub(super) fn write_buffer(&self) -> usize {
         self.memory.write_buffer
+    }
+
+    /// A number of bytes that the database tells of.
+    pub(super) fn size_of(&self, property: &str) -> usize {
+        let ask = |db: &DB| db.property_int_value_cf(family(db).ok()?, property).ok()?;
+        let value = self.with(ask).ok().flatten();
+        value.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default()
     }
 
     /// Bytes in the cache of blocks, indexes and filters.
@@ -166,8 +179,9 @@ fn family_options(cache: &Cache, memory: Memory) -> Options {
     options.set_min_blob_size(MIN_BLOB_SIZE);
     options.set_blob_file_size(256 * 1024 * 1024);
     options.set_blob_compression_type(DBCompressionType::None);
-    options.set_enable_blob_gc(true);
-    options.set_blob_gc_age_cutoff(0.25);
+    // Switched on when there is something to collect: see `reclaim`.
+    options.set_enable_blob_gc(false);
+    options.set_blob_gc_age_cutoff(AGE_CUTOFF);
     options.set_blob_gc_force_threshold(1.0);
     options
 }

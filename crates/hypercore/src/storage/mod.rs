@@ -19,6 +19,8 @@ mod folder;
 mod keys;
 mod memory;
 mod open_error;
+#[cfg(feature = "rocksdb")]
+mod reclaim;
 mod records;
 #[cfg(feature = "rocksdb")]
 mod rocks;

@@ -30,6 +30,8 @@ struct Upkeep {
     unsynced_since: Option<Instant>,
     /// Bytes of commits that may still be in the write buffer.
     buffered: usize,
+    /// Bytes of commits since the engine was asked about the space of removed values.
+    unlooked: usize,
     /// Commits that came after the last look.
     busy: bool,
     /// Since when no commit came.
@@ -55,6 +57,7 @@ impl RocksStorage {
         write_options.set_sync(fsync == FsyncPolicy::EveryCommit);
         // See `stall`.
         write_options.set_no_slowdown(true);
+        engine.look_for_garbage();
         Ok(Self { engine, write_options, fsync, refusals: Refusals::default(), upkeep: Mutex::default() })
     }
 
@@ -101,13 +104,6 @@ impl RocksStorage {
     fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// A number of bytes that the engine tells of.
-    fn size_of(&self, property: &str) -> usize {
-        let ask = |db: &DB| db.property_int_value_cf(family(db).ok()?, property).ok()?;
-        let value = self.engine.with(ask).ok().flatten();
-        value.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default()
-    }
 }
 
 /// Shows the entries between two keys to `visit`.
@@ -142,7 +138,7 @@ impl Drop for RocksStorage {
     /// The engine reads its log again at the next opening, and all that is not in sorted files is in it: half a second
     /// for full write buffers, against some hundredths now.
     fn drop(&mut self) {
-        let in_memory = self.size_of("rocksdb.cur-size-all-mem-tables").min(self.upkeep().buffered);
+        let in_memory = self.engine.size_of("rocksdb.cur-size-all-mem-tables").min(self.upkeep().buffered);
         if in_memory < WORTH_FLUSHING || self.is_disk_full() {
             return;
         }
@@ -209,7 +205,18 @@ impl Storage for RocksStorage {
         let mut upkeep = self.upkeep();
         upkeep.unsynced = true;
         upkeep.busy = true;
-        upkeep.buffered = upkeep.buffered.saturating_add(batch.size_hint());
+        let size = batch.size_hint();
+        upkeep.buffered = upkeep.buffered.saturating_add(size);
+        upkeep.unlooked = upkeep.unlooked.saturating_add(size);
+        // With every write buffer, that is to say with every file that the engine adds.
+        let look = upkeep.unlooked >= self.engine.write_buffer();
+        if look {
+            upkeep.unlooked = 0;
+        }
+        drop(upkeep);
+        if look {
+            self.engine.look_for_garbage();
+        }
         Ok(())
     }
 
@@ -254,16 +261,13 @@ impl Storage for RocksStorage {
     }
 
     fn memory_usage(&self) -> usize {
-        self.size_of("rocksdb.cur-size-all-mem-tables")
-            + self.size_of("rocksdb.estimate-table-readers-mem")
+        self.engine.size_of("rocksdb.cur-size-all-mem-tables")
+            + self.engine.size_of("rocksdb.estimate-table-readers-mem")
             + self.engine.cached()
     }
 
     fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
-        self.engine.with(|db| {
-            db.compact_range_cf(family(db)?, Some(start), Some(end));
-            Ok(())
-        })?
+        self.engine.compact(start, end)
     }
 }
 

@@ -61,9 +61,14 @@ impl TreeBatch {
                 hash,
             },
         );
-        let level: Vec<Node> = leaves.collect();
-        self.nodes.extend(level.iter().map(|node| (node.index, *node)));
-        self.grow(level);
+        let new = self.grow(leaves.collect());
+        let new = new.into_iter().map(|node| (node.index, node));
+        if self.nodes.is_empty() {
+            // All at once, which is much faster than one by one.
+            self.nodes = new.collect();
+        } else {
+            self.nodes.extend(new);
+        }
 
         self.head.length = length;
         self.head.byte_length = byte_length;
@@ -72,9 +77,12 @@ impl TreeBatch {
         Ok(())
     }
 
-    /// Builds the tree over new neighbouring leaves, a level at a time.
-    fn grow(&mut self, mut level: Vec<Node>) {
+    /// Builds the tree over new neighbouring leaves, a level at a time. Returns them and all nodes above them.
+    fn grow(&mut self, mut level: Vec<Node>) -> Vec<Node> {
         let mut depth = 0;
+        // As many leaves and almost as many parents; with an old root's help, one a level more.
+        let mut new = Vec::with_capacity(2 * level.len() + 64);
+        new.extend_from_slice(&level);
         let mut new_roots: Vec<Node> = Vec::new();
         while !level.is_empty() {
             // The new nodes of a level begin right of what was complete; an old root of this depth is their sibling.
@@ -101,11 +109,12 @@ impl TreeBatch {
                     hash,
                 })
                 .collect();
-            self.nodes.extend(level.iter().map(|node| (node.index, *node)));
+            new.extend_from_slice(&level);
             depth += 1;
         }
         new_roots.reverse();
         self.head.roots.extend(new_roots);
+        new
     }
 
     /// Cuts the log to `length` and moves it to `fork`. The signature is gone until a new one is set.
