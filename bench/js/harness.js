@@ -70,8 +70,10 @@ exports.dial = function (store, port) {
 }
 
 // Starts this very script once more with `args`; answers its first line and how to send it lines.
-exports.second = async function (script, args) {
-  const child = spawn(process.execPath, [script, ...args.map(String)], { stdio: ['pipe', 'pipe', 'inherit'] })
+exports.second = (script, args) => exports.start(process.execPath, [script, ...args])
+
+exports.start = async function (program, args) {
+  const child = spawn(program, args.map(String), { stdio: ['pipe', 'pipe', 'inherit'] })
   process.on('exit', () => child.kill('SIGKILL'))
   const lines = readline.createInterface({ input: child.stdout })
   const [first] = await require('events').once(lines, 'line')

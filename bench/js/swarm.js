@@ -5,8 +5,11 @@
 //   node swarm.js announce COUNT                        seconds until so many topics are announced
 //   node swarm.js memory COUNT                          MiB resident after that
 //   node swarm.js replicate COUNT SIZE blocks|megabytes a log over a connection of the swarm
+//   node swarm.js writer PORT FOLDER COUNT SIZE         serves such a log to the DHT's node at that port
+//
+// SWARM_WRITER=rust makes our program (BENCH_PROGRAM names it) the writer.
 const path = require('path')
-const { npm, Corestore, measure, filled, second, now } = require('./harness.js')
+const { npm, Corestore, measure, filled, start, second, now } = require('./harness.js')
 const Hyperswarm = npm('hyperswarm')
 const DHT = npm('hyperdht')
 const createTestnet = npm('hyperdht/testnet')
@@ -40,7 +43,9 @@ async function writer (port, folder, count, size) {
 // Seconds from joining until `wanted` of the writer's core is done.
 async function read (scratch, count, size, wanted) {
   const { hello: { port } } = await second(__filename, ['nodes'])
-  const { hello } = await second(__filename, ['writer', port, path.join(scratch, 'writer'), count, size])
+  const { hello } = process.env.SWARM_WRITER === 'rust'
+    ? await start(process.env.BENCH_PROGRAM, ['side', 'swarm-writer', port, count, size])
+    : await second(__filename, ['writer', port, path.join(scratch, 'writer'), count, size])
   const store = new Corestore(path.join(scratch, 'reader'))
   const core = store.get({ key: Buffer.from(hello.key, 'hex') })
   await core.ready()
@@ -49,10 +54,10 @@ async function read (scratch, count, size, wanted) {
     connection.on('error', () => {})
     store.replicate(connection)
   })
-  const start = now()
+  const begin = now()
   swarm.join(core.discoveryKey, { server: false, client: true })
   await wanted(core)
-  return now() - start
+  return now() - begin
 }
 
 async function announce (count) {

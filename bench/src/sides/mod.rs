@@ -54,8 +54,14 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
         "join-first-block" => runtime.block_on(swarm::first_block())?,
         "announce-1000" => swarm::announce()?.0,
         "memory-1000-topics" => swarm::announce()?.1,
-        "swarm-small" => runtime.block_on(swarm::log(swarm::MANY))?.blocks,
-        "swarm-large" => runtime.block_on(swarm::log(swarm::LARGE_ONES))?.megabytes,
+        "swarm-small" => runtime.block_on(swarm::log(swarm::MANY, swarm::Writer::Ours))?.blocks,
+        "swarm-small-to-npm" => swarm::log_to_npm(swarm::MANY, "blocks")?,
+        "swarm-small-from-npm" => runtime.block_on(swarm::log(swarm::MANY, swarm::Writer::Npm))?.blocks,
+        "swarm-large" => runtime.block_on(swarm::log(swarm::LARGE_ONES, swarm::Writer::Ours))?.megabytes,
+        "swarm-large-to-npm" => swarm::log_to_npm(swarm::LARGE_ONES, "megabytes")?,
+        "swarm-large-from-npm" => {
+            runtime.block_on(swarm::log(swarm::LARGE_ONES, swarm::Writer::Npm))?.megabytes
+        }
         "swarm-nodes" => return runtime.block_on(bench::run_nodes()),
         "swarm-writer" => return runtime.block_on(swarm::writer(args)),
         "memory-idle" => runtime.block_on(memory::resident(args, false))?,

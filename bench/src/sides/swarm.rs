@@ -24,6 +24,13 @@ pub(super) const FEW: (u64, usize) = (10, SMALL);
 pub(super) const MANY: (u64, usize) = (100_000, SMALL);
 pub(super) const LARGE_ONES: (u64, usize) = (2000, LARGE);
 
+/// Who serves the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    Ours,
+    Npm,
+}
+
 /// Serves a log over the swarm: the port of the DHT, blocks, bytes of each.
 pub(super) async fn writer(args: &[String]) -> Result<()> {
     let [port, count, size] = args else { anyhow::bail!("say the port, the blocks and their size") };
@@ -46,30 +53,54 @@ pub(super) async fn writer(args: &[String]) -> Result<()> {
 /// Milliseconds from joining a topic to a block of who was announced there.
 pub(super) async fn first_block() -> Result<f64> {
     let wanted = |core: Hypercore| async move { Ok(core.get(0).await.map(drop)?) };
-    Ok(read(FEW, wanted).await? * 1000.0)
+    Ok(read(FEW, Writer::Ours, wanted).await? * 1000.0)
 }
 
 /// A log over a connection of the swarm.
-pub(super) async fn log(load: (u64, usize)) -> Result<Rate> {
+pub(super) async fn log(load: (u64, usize), writer: Writer) -> Result<Rate> {
     let (count, size) = load;
     let wanted = move |core: Hypercore| async move {
         core.download(DownloadRange::new(0, count))?.await?;
         ensure!(core.contiguous_length() == count, "blocks are missing");
         Ok(())
     };
-    let seconds = read(load, wanted).await?;
+    let seconds = read(load, writer, wanted).await?;
     Ok(Rate::new(count, size, std::time::Duration::from_secs_f64(seconds)))
 }
 
+/// The same with npm as the reader; `unit` as the script knows it.
+pub(super) fn log_to_npm((count, size): (u64, usize), unit: &str) -> Result<f64> {
+    let mut command = Command::new("node");
+    command.arg(script()).arg("replicate").arg(count.to_string()).arg(size.to_string()).arg(unit);
+    command.env("SWARM_WRITER", "rust").env("BENCH_PROGRAM", std::env::current_exe()?);
+    Process::start(&mut command)?.next()?["value"].as_f64().context("the script says a value")
+}
+
+fn script() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/js/swarm.js")
+}
+
 /// Seconds from joining until `wanted` of the writer's log is done.
-async fn read<F>((count, size): (u64, usize), wanted: impl FnOnce(Hypercore) -> F) -> Result<f64>
+async fn read<F>(
+    (count, size): (u64, usize),
+    writer: Writer,
+    wanted: impl FnOnce(Hypercore) -> F,
+) -> Result<f64>
 where
     F: Future<Output = Result<()>>,
 {
     let mut nodes = Process::ours(["swarm-nodes"])?;
     let port = nodes.number("port")?;
     let [port_text, count, size] = [u64::from(port), count, size as u64].map(|number| number.to_string());
-    let mut writer = Process::ours(["swarm-writer", &port_text, &count, &size])?;
+    let serving = scratch::folder()?;
+    let mut writer = match writer {
+        Writer::Ours => Process::ours(["swarm-writer", &port_text, &count, &size])?,
+        Writer::Npm => {
+            let mut command = Command::new("node");
+            command.arg(script()).args(["writer", &port_text]).arg(serving.path().join("npm"));
+            Process::start(command.args([&count, &size]))?
+        }
+    };
     let hello = writer.next()?;
     let key: Key = hello["key"].as_str().context("the writer names no key")?.parse()?;
     let folder = scratch::folder()?;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace, warn};
 
@@ -19,6 +19,8 @@ use crate::{Counts, PeerInfo, PublicKey, QueryOutcome, SwarmOptions};
 
 /// Connections that may wait to be taken; further ones are closed.
 const MAX_UNTAKEN: usize = 1024;
+/// Bans that may wait to be heard of.
+const MAX_BANS: usize = 256;
 
 /// Ends when what was waited for is over: true when it came about, false when the network could not be reached or
 /// the swarm ends.
@@ -45,6 +47,7 @@ pub(crate) struct Shared<D: Dht> {
     public_key: PublicKey,
     /// As of the task's last look.
     pub(crate) counts: watch::Sender<Counts>,
+    pub(crate) bans: broadcast::Sender<PublicKey>,
 }
 
 struct State {
@@ -64,6 +67,7 @@ impl<D: Dht> Shared<D> {
             connections: tokio::sync::Mutex::new(connections),
             public_key,
             counts: watch::Sender::new(Counts::default()),
+            bans: broadcast::Sender::new(MAX_BANS),
         });
         tokio::spawn(Driver::new(shared.clone(), taken).run());
         shared
@@ -220,7 +224,11 @@ impl<D: Dht> Driver<D> {
                 }
                 Action::Close { connection, reason } => self.close(connection, reason),
                 Action::Opened { connection } => self.hand_over(&state.swarm, connection),
-                Action::Banned { public_key } => debug!(peer = %Short(&public_key), "a peer is kept out"),
+                Action::Banned { public_key } => {
+                    debug!(peer = %Short(&public_key), "a peer is kept out");
+                    // Nobody has to listen.
+                    let _ = shared.bans.send(public_key);
+                }
                 Action::Done { waiter, ok } => {
                     if let Some(waiter) = state.waiters.remove(&waiter) {
                         let _ = waiter.send(ok);

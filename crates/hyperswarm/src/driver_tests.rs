@@ -235,3 +235,31 @@ async fn the_task_ends_with_the_last_handle() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(shared.upgrade().is_none(), "nothing of it is left");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_swarm_that_listens_is_reached_by_its_key_and_tells_whom_it_keeps_out() {
+    let network = Arc::<Network>::default();
+    let (one, two) = (swarm(&network, 1), swarm(&network, 2));
+    let (_kept, _also) = (keep(&one), keep(&two));
+    assert!(one.listen().await);
+    two.join_peer([1; 32]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((one.connection_count(), two.connection_count()), (1, 1));
+    assert!(two.reconnect(&[1; 32], false) && !two.reconnect(&[9; 32], false));
+    assert!(!two.peers()[0].reconnecting);
+
+    let mut bans = one.bans();
+    one.ban([2; 32], true);
+    assert_eq!(bans.recv().await.unwrap(), [2; 32]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((one.connection_count(), two.connection_count()), (0, 0));
+
+    one.join([7; 32], JoinOptions::SERVER).unwrap().flushed().await;
+    assert!(one.leave_all().await);
+    assert!(network.records.lock().unwrap()[&[7; 32]].is_empty() && one.topics().is_empty());
+    one.suspend().await;
+    assert!(one.is_suspended() && !one.is_destroyed());
+    one.resume().await;
+    one.destroy().await;
+    assert!(one.is_destroyed() && !one.is_suspended() && !two.is_destroyed());
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::dht::Dht;
 use crate::driver::{Flush, Shared};
@@ -69,6 +69,17 @@ impl<D: Dht> Hyperswarm<D> {
         self.shared().wait(|swarm, now| swarm.leave(*topic, now))
     }
 
+    /// Leaves all topics; ends when nothing is announced any more (npm's `clear`).
+    pub fn leave_all(&self) -> Flush {
+        self.shared().wait(|swarm, now| swarm.leave_all(now))
+    }
+
+    /// Takes connections though nothing is announced, from those who know this side by its key; joining a topic as a
+    /// server does the same. Ends when that is so; false when it cannot be.
+    pub fn listen(&self) -> Flush {
+        self.shared().wait(|swarm, _| swarm.listen())
+    }
+
     /// Ends when every topic has had its round and everybody who was found has been dialled. False when the network
     /// could not be reached or the swarm ends.
     pub fn flush(&self) -> Flush {
@@ -94,6 +105,19 @@ impl<D: Dht> Hyperswarm<D> {
     /// Keeps a peer out, or lets it in again. A connection with it is closed.
     pub fn ban(&self, public_key: PublicKey, banned: bool) {
         self.shared().with(|swarm, now| swarm.ban(public_key, banned, now));
+    }
+
+    /// Whether a peer is tried again when its connection is lost or it cannot be reached; that is so unless it was said
+    /// otherwise. It is forgotten with the peer, and a peer that is found again is dialled all the same, as with npm's
+    /// `PeerInfo.reconnect`: to keep it away, [ban](Hyperswarm::ban) it. False if the peer is not known.
+    pub fn reconnect(&self, public_key: &PublicKey, again: bool) -> bool {
+        self.shared().with(|swarm, _| swarm.reconnect(public_key, again))
+    }
+
+    /// The peers that are kept out from now on, as that happens: those who were [banned](Hyperswarm::ban), and those whom
+    /// the firewall names (npm's `ban`). Who lags more than 256 behind misses the oldest.
+    pub fn bans(&self) -> broadcast::Receiver<PublicKey> {
+        self.shared().bans.subscribe()
     }
 
     /// The next connection that was opened, from either side; `None` when the swarm has ended. Who does not take
@@ -125,6 +149,16 @@ impl<D: Dht> Hyperswarm<D> {
     /// The topics that are joined.
     pub fn topics(&self) -> Vec<Topic> {
         self.shared().look(|swarm| swarm.topics().copied().collect())
+    }
+
+    /// True between [`Hyperswarm::suspend`] and [`Hyperswarm::resume`].
+    pub fn is_suspended(&self) -> bool {
+        self.shared().look(|swarm| swarm.is_suspended())
+    }
+
+    /// Whether the swarm has ended, or is about to.
+    pub fn is_destroyed(&self) -> bool {
+        self.shared().ended.is_cancelled() || self.shared().look(|swarm| swarm.is_destroyed())
     }
 
     /// What was done so far.

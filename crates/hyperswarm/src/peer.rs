@@ -55,6 +55,8 @@ pub(crate) struct Peer {
     pub(crate) waiting: bool,
     /// No direct way was found: ask for a relayed one.
     pub(crate) force_relaying: bool,
+    /// It is to be tried again when it is lost or not reached.
+    pub(crate) reconnecting: bool,
 }
 
 impl Peer {
@@ -73,6 +75,7 @@ impl Peer {
             queued: false,
             waiting: false,
             force_relaying: false,
+            reconnecting: true,
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) enum Backoff {
 impl Backoff {
     /// The delay for this peer; `None` when it is not to be tried again.
     pub(crate) fn of(peer: &Peer) -> Option<Self> {
-        if peer.banned {
+        if peer.banned || !peer.reconnecting {
             return None;
         }
         match (peer.attempts, peer.proven) {
@@ -129,6 +129,8 @@ mod tests {
         assert_eq!(class(3, false, false), Some(Backoff::Long));
         assert_eq!(class(4, true, false), None);
         assert_eq!(class(4, false, true), Some(Backoff::VeryLong));
+        let left_alone = Peer { attempts: 1, proven: true, reconnecting: false, ..Peer::new() };
+        assert_eq!(Backoff::of(&left_alone), None);
     }
 
     #[test]

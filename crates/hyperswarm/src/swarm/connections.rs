@@ -91,6 +91,15 @@ impl Swarm {
         self.maybe_forget(public_key);
     }
 
+    /// Whether a peer is tried again when its connection is lost or it cannot be reached; that is so unless it was said
+    /// otherwise. It is forgotten with the peer, and a peer that is found again is dialled all the same (npm `hyperswarm`
+    /// 4.17.2, `PeerInfo.reconnect`). False if the peer is not known.
+    pub fn reconnect(&mut self, public_key: &PublicKey, again: bool) -> bool {
+        let Some(peer) = self.peers.get_mut(public_key) else { return false };
+        peer.reconnecting = again;
+        true
+    }
+
     /// Keeps a peer out, or lets it in again. Connections to it are closed.
     pub fn ban(&mut self, public_key: PublicKey, banned: bool, now: Instant) {
         let known = self.peers.contains_key(&public_key);

@@ -155,6 +155,21 @@ pub struct PeerInfo {
     pub explicit: bool,
     /// It is kept out.
     pub banned: bool,
+    /// It is tried again when it is lost or not reached ([`Swarm::reconnect`]).
+    pub reconnecting: bool,
+    /// It waits for its turn to be dialled.
+    pub queued: bool,
+    /// It waits until it is tried again.
+    pub waiting: bool,
+    /// No direct way to it was found: it is dialled through a relay, if there is one.
+    pub force_relaying: bool,
+}
+
+impl PeerInfo {
+    /// Whether it is dialled as eagerly as one that was just found, or more so.
+    pub fn is_prioritized(&self) -> bool {
+        self.priority >= Priority::Normal
+    }
 }
 
 /// A topic as it is joined now.
@@ -228,6 +243,8 @@ pub struct Swarm {
     next_id: u64,
     actions: VecDeque<Action>,
     listening: Listening,
+    /// Who waits for that.
+    for_listening: Vec<WaiterId>,
     suspended: bool,
     destroyed: bool,
 
@@ -267,6 +284,7 @@ impl Swarm {
             next_id: 0,
             actions: VecDeque::new(),
             listening: Listening::No,
+            for_listening: Vec::new(),
             suspended: false,
             destroyed: false,
             topics: HashMap::new(),
@@ -353,6 +371,10 @@ impl Swarm {
             client: peer.client,
             explicit: peer.explicit,
             banned: peer.banned,
+            reconnecting: peer.reconnecting,
+            queued: peer.queued,
+            waiting: peer.waiting,
+            force_relaying: peer.force_relaying,
         })
     }
 
@@ -380,6 +402,11 @@ impl Swarm {
     /// What was done so far.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// Whether [`Swarm::destroy`] was called.
+    pub fn is_destroyed(&self) -> bool {
+        self.destroyed
     }
 
     /// True between [`Swarm::suspend`] and [`Swarm::resume`].
@@ -452,15 +479,7 @@ impl Swarm {
             self.drop_connection(connection, CloseReason::Destroyed, now);
         }
         self.waiting.fail_peers(&mut self.actions);
-        let waiter = WaiterId(self.id());
-        self.waiting.rounds(waiter, false);
-        let topics: Vec<Topic> = self.topics.keys().copied().collect();
-        for topic in topics {
-            self.leave_for(topic, waiter, now);
-        }
-        self.waiting_round_over(waiter, true);
-        self.run_queries(now);
-        waiter
+        self.leave_all(now)
     }
 }
 

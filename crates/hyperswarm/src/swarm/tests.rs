@@ -247,6 +247,65 @@ fn a_peer_can_be_joined_by_its_key() {
 }
 
 #[test]
+fn a_peer_that_is_not_to_be_tried_again_is_left_alone_until_it_is_found_again() {
+    for again in [true, false] {
+        let mut world = World::new(5, 2, Knobs::default());
+        let key = world.nodes[1].key;
+        world.join(1, topic(1), JoinOptions::SERVER);
+        world.run_until(SECOND);
+        world.join(0, topic(1), JoinOptions::CLIENT);
+        world.run_until(MINUTE);
+        let said = world.with(0, |swarm, _| {
+            let peer = swarm.peer(&key).unwrap();
+            assert!(peer.reconnecting && peer.is_prioritized() && !peer.queued && !peer.waiting);
+            [swarm.reconnect(&key, again), swarm.reconnect(&[9; 32], again)]
+        });
+        assert_eq!(said, [true, false], "nothing is known about the other");
+        world.restart_at(1, SECOND);
+        world.run_until(5 * MINUTE);
+        assert_eq!(world.nodes[0].open.contains_key(&key), again);
+        assert_eq!(world.nodes[0].swarm.as_ref().unwrap().peer(&key).is_some(), again);
+        // The next round finds it.
+        world.run_until(14 * MINUTE);
+        assert!(world.nodes[0].open.contains_key(&key));
+    }
+}
+
+#[test]
+fn it_listens_without_a_topic() {
+    let mut world = World::new(3, 2, Knobs::default());
+    let key = world.nodes[1].key;
+    let waits = world.with(1, |swarm, _| [swarm.listen(), swarm.listen()]);
+    world.run_until(SECOND);
+    assert!(waits.iter().all(|waiter| world.nodes[1].done.get(waiter) == Some(&true)));
+    let again = world.with(1, |swarm, _| swarm.listen());
+    assert_eq!(world.nodes[1].done.get(&again), Some(&true), "at once");
+    world.with(0, |swarm, now| swarm.join_peer(key, now));
+    world.run_until(MINUTE);
+    assert!(world.nodes[0].open.contains_key(&key));
+}
+
+#[test]
+fn who_leaves_all_topics_is_announced_nowhere_and_can_go_on() {
+    let mut world = World::new(3, 2, Knobs::default());
+    for number in 0..20 {
+        world.join(0, topic(number), JoinOptions::SERVER);
+    }
+    world.run_until(MINUTE);
+    let left = world.with(0, |swarm, now| swarm.leave_all(now));
+    world.run_until(2 * MINUTE);
+    assert_eq!(world.nodes[0].done.get(&left), Some(&true));
+    assert!(world.records.values().all(|records| records.is_empty()));
+    assert_eq!(world.nodes[0].swarm.as_ref().unwrap().topic_count(), 0);
+    world.nodes[0].topics.clear();
+    for node in 0..2 {
+        world.join(node, topic(50), JoinOptions::default());
+    }
+    world.run_until(3 * MINUTE);
+    world.assert_connected();
+}
+
+#[test]
 fn banned_peers_are_kept_out() {
     let mut world = World::new(3, 3, Knobs::default());
     let [zero, one, _] = [0, 1, 2].map(|node| world.nodes[node].key);

@@ -85,6 +85,19 @@ impl Swarm {
         waiter
     }
 
+    /// Leaves all topics; the waiter is told when nothing is announced any more.
+    pub fn leave_all(&mut self, now: Instant) -> WaiterId {
+        let waiter = WaiterId(self.id());
+        self.waiting.rounds(waiter, false);
+        let topics: Vec<Topic> = self.topics.keys().copied().collect();
+        for topic in topics {
+            self.leave_for(topic, waiter, now);
+        }
+        self.waiting_round_over(waiter, true);
+        self.run_queries(now);
+        waiter
+    }
+
     pub(super) fn leave_for(&mut self, topic: Topic, waiter: WaiterId, now: Instant) {
         let Some(discovery) = self.topics.get_mut(&topic) else { return };
         for session in discovery.clear_sessions() {
@@ -160,9 +173,33 @@ impl Swarm {
         waiter
     }
 
+    /// Takes connections from now on, though nothing is announced: from those who know this side by its key. The waiter
+    /// is told when that is so, or cannot be.
+    pub fn listen(&mut self) -> WaiterId {
+        let waiter = WaiterId(self.id());
+        if self.destroyed || self.listening == Listening::Yes || self.waiting.is_full() {
+            self.actions.push_back(Action::Done { waiter, ok: self.listening == Listening::Yes });
+            return waiter;
+        }
+        self.waiting.rounds(waiter, false);
+        self.for_listening.push(waiter);
+        self.ask_to_listen();
+        waiter
+    }
+
+    fn ask_to_listen(&mut self) {
+        if self.listening == Listening::No {
+            self.listening = Listening::Asked;
+            self.actions.push_back(Action::Listen);
+        }
+    }
+
     /// The answer to [`Action::Listen`].
     pub fn listened(&mut self, ok: bool, now: Instant) {
         self.listening = if ok { Listening::Yes } else { Listening::No };
+        for waiter in std::mem::take(&mut self.for_listening) {
+            self.waiting_round_over(waiter, ok);
+        }
         for topic in std::mem::take(&mut self.parked) {
             let Some(discovery) = self.topics.get_mut(&topic) else { continue };
             if discovery.line != Some(Line::Listening) {
@@ -326,10 +363,7 @@ impl Swarm {
             if matches!(kind, QueryKind::Announce { .. }) && self.listening != Listening::Yes {
                 discovery.line = Some(Line::Listening);
                 self.parked.push(topic);
-                if self.listening == Listening::No {
-                    self.listening = Listening::Asked;
-                    self.actions.push_back(Action::Listen);
-                }
+                self.ask_to_listen();
                 continue;
             }
             let query = QueryId(self.id());
