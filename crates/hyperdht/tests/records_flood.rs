@@ -14,9 +14,9 @@ use hyperdht::rpc::{Message, QueryOptions, RequestBody, RequestMessage, RequestO
 use hyperdht::{DhtOptions, HyperDht, KeyPair};
 
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// The flood fills the node's socket as fast as a core can, and the kernel drops what does not fit: how many of some
-/// requests get in is chance, and on a busy machine it is few. That all of so many tries are lost is none.
-const TRIES: usize = 40;
+/// What has come into the node is served, whatever else comes: one try is enough as long as the kernel drops nothing. When
+/// this process gets too little time to empty its socket, the kernel does, and each request is sent four times only.
+const TRIES: usize = 5;
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future)
@@ -142,7 +142,7 @@ async fn a_flood_of_announcements_and_puts() {
     assert!(found, "nobody found the announcement during the flood");
     stop.store(true, Ordering::Relaxed);
     flood.join().unwrap();
-    eprintln!("{} datagrams came in between", sent.load(Ordering::Relaxed));
+    eprintln!("{} datagrams came in between; {:?}", sent.load(Ordering::Relaxed), node.rpc().stats());
 
     let put = alice.immutable_put("afterwards".into(), QueryOptions::default());
     let (hash, stored) = within("a put after the flood", put).await.unwrap();

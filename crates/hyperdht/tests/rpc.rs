@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use hyperdht::rpc::{
-    PingOptions, QueryOptions, ReplyOptions, RequestBody, RequestOptions, Requests, Rpc, RpcError, RpcEvent,
-    RpcOptions, code, node_id,
+    Message, PingOptions, QueryOptions, REQUESTS_WAITING, ReplyOptions, RequestBody, RequestMessage,
+    RequestOptions, Requests, Rpc, RpcError, RpcEvent, RpcOptions, code, node_id,
 };
 use udx::Udx;
 
@@ -193,6 +193,51 @@ async fn further_sockets_take_part() {
     assert_eq!((there.from, &there.payload[..]), (bootstrap, &[0][..]));
     assert!(there.socket.same_socket(&socket));
     assert!(within(foreign.recv()).await.unwrap().socket.same_socket(&client.server_socket()));
+}
+
+/// Who asks for more than the node gets done waits behind himself, and not others behind him.
+#[tokio::test]
+async fn a_flood_of_requests_holds_up_nobody_else() {
+    let udx = Udx::new();
+    let (first, mut requests, at) = bootstrapper(&udx).await;
+    let (client, _) = Rpc::bind(&udx, options(at)).await.unwrap();
+    within(client.fully_bootstrapped()).await.unwrap();
+
+    let flooder = tokio::net::UdpSocket::bind((HOST, 0)).await.unwrap();
+    let message = |tid, internal, command| {
+        let target = Some([1; 32]);
+        let request =
+            RequestMessage { tid, to: at, id: None, token: None, internal, command, target, value: None };
+        Message::Request(request).encode().unwrap()
+    };
+    let flood = 4 * REQUESTS_WAITING;
+    for tid in 0..flood as u16 {
+        flooder.send_to(&message(tid, false, 7), at).await.unwrap();
+        if tid % 64 == 63 {
+            // The node answers a ping by itself, after it has taken in what came before.
+            flooder.send_to(&message(tid, true, 0), at).await.unwrap();
+            within(flooder.recv_from(&mut [0; 1500])).await.unwrap();
+        }
+    }
+    assert_eq!(first.stats().overflowed, (flood - REQUESTS_WAITING) as u64);
+
+    let body = RequestBody { command: 7, target: Some([1; 32]), value: None, token: None };
+    let asking = client.request(at, body, RequestOptions::default());
+    tokio::pin!(asking);
+    let pong = async {
+        tokio::select! {
+            biased;
+            answer = &mut asking => panic!("nobody has answered yet: {answer:?}"),
+            pong = client.ping(at, PingOptions::default()) => pong,
+        }
+    };
+    within(pong).await.unwrap();
+    let next = within(requests.next()).await.unwrap();
+    assert_eq!(next.from.addr, flooder.local_addr().unwrap());
+    let next = within(requests.next()).await.unwrap();
+    assert_ne!(next.from.addr, flooder.local_addr().unwrap());
+    next.reply(None, ReplyOptions::default());
+    assert_eq!(within(asking).await.unwrap().error, code::OK);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use udx::{Udx, UdxSocket};
 
 use super::handle::{ForeignDatagram, Rpc, RpcEvent};
-use super::incoming::Request;
+use super::incoming::{Entered, Request, WaitingRoom};
 use super::message::Message;
 use super::node::{Answer, Asking, Incoming, NodeEvent, QueryId, QueryOutcome};
 use super::sockets::{Sockets, local_ip};
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) foreign: broadcast::Sender<ForeignDatagram>,
     pub(crate) bootstrapped: watch::Sender<bool>,
     pub(crate) closed: watch::Sender<bool>,
+    requests: Arc<WaitingRoom>,
     /// The next deadline is nearer than it was.
     nearer: Notify,
     runtime: Handle,
@@ -59,7 +60,6 @@ pub(crate) struct State {
     pub(crate) sockets: Sockets,
     pub(crate) answers: HashMap<RequestId, oneshot::Sender<Result<Reply, RpcError>>>,
     pub(crate) queries: HashMap<QueryId, mpsc::UnboundedSender<QueryItem>>,
-    requests: Option<mpsc::Sender<Request>>,
     pub(crate) overflowed: u64,
     /// What the timer sleeps until.
     planned: Option<Instant>,
@@ -70,7 +70,7 @@ impl Shared {
         udx: &Udx,
         mut options: RpcOptions,
         seed: [u8; 32],
-        requests: mpsc::Sender<Request>,
+        requests: Arc<WaitingRoom>,
     ) -> Result<Arc<Self>, RpcError> {
         let sockets = Sockets::bind(udx, &options, None)?;
         if let Some(external) = options.external.as_mut().filter(|external| external.port() == 0) {
@@ -83,7 +83,6 @@ impl Shared {
             sockets,
             answers: HashMap::new(),
             queries: HashMap::new(),
-            requests: Some(requests),
             overflowed: 0,
             planned: None,
         };
@@ -95,6 +94,7 @@ impl Shared {
             foreign: broadcast::Sender::new(LISTENERS_BEHIND),
             bootstrapped: watch::Sender::new(false),
             closed: watch::Sender::new(false),
+            requests,
             nearer: Notify::new(),
             runtime: Handle::current(),
         });
@@ -219,10 +219,10 @@ impl Shared {
             closer_to: incoming.target,
             token: false,
         };
-        match state.requests.as_ref().map(mpsc::Sender::try_reserve) {
-            Some(Ok(room)) => room.send(Request::new(incoming, socket, Arc::downgrade(self))),
-            Some(Err(mpsc::error::TrySendError::Full(()))) => state.overflowed += 1,
-            Some(Err(mpsc::error::TrySendError::Closed(()))) | None => {
+        match self.requests.enter(Request::new(incoming, socket, Arc::downgrade(self))) {
+            Entered::Waits => {}
+            Entered::Full => state.overflowed += 1,
+            Entered::Closed => {
                 let _ = state.node.reply(now, unknown);
             }
         }
@@ -235,10 +235,10 @@ impl Shared {
         }
         self.with(|state, _| {
             state.node.close();
-            state.requests = None;
             state.sockets.client.close();
             state.sockets.server.close();
         });
+        self.requests.close();
         let _ = self.events.send(RpcEvent::Closed);
     }
 }

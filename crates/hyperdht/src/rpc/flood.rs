@@ -1,54 +1,54 @@
 //! How much others may ask.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::time::Instant;
 
 use super::IncomingLimits;
+use super::sender::Sender;
 
-/// Hosts that are counted at once. With more, the one that came first is forgotten (and starts anew).
-const HOSTS: usize = 4_096;
+/// Senders that are counted at once. With more, the one that came first is forgotten (and starts anew).
+const SENDERS: usize = 4_096;
+/// What one socket on the loopback network may take of what there is for all: a quarter. A program there may ask for
+/// many others, and none is to use up everything.
+const LOCAL_SHARE: u32 = 4;
 /// How many seconds' worth may come at once.
 const BURST_SECONDS: f64 = 2.0;
 
-/// Counts requests by host and altogether, and says which are too many.
+/// Counts requests by sender and altogether, and says which are too many.
 #[derive(Debug)]
 pub(crate) struct FloodGate {
     limits: IncomingLimits,
     total: Bucket,
-    hosts: HashMap<IpAddr, Bucket>,
-    order: VecDeque<IpAddr>,
+    senders: HashMap<Sender, Bucket>,
+    order: VecDeque<Sender>,
 }
 
 impl FloodGate {
     pub(crate) fn new(limits: IncomingLimits, now: Instant) -> Self {
         let total = Bucket::full(limits.total, now);
-        Self { limits, total, hosts: HashMap::new(), order: VecDeque::new() }
+        Self { limits, total, senders: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Whether one more request of this host is to be looked at.
-    pub(crate) fn admit(&mut self, host: IpAddr, now: Instant) -> bool {
-        // All of this machine's processes share the loopback addresses.
-        if !host.is_loopback() && !self.admit_host(host, now) {
-            return false;
-        }
-        self.total.take(self.limits.total, now)
+    /// Whether one more request of this sender is to be looked at.
+    pub(crate) fn admit(&mut self, sender: Sender, now: Instant) -> bool {
+        self.admit_sender(sender, now) && self.total.take(self.limits.total, now)
     }
 
-    fn admit_host(&mut self, host: IpAddr, now: Instant) -> bool {
-        let limit = self.limits.per_host;
-        if let Some(bucket) = self.hosts.get_mut(&host) {
+    fn admit_sender(&mut self, sender: Sender, now: Instant) -> bool {
+        let limit =
+            if sender.is_local() { self.limits.total.div_ceil(LOCAL_SHARE) } else { self.limits.per_host };
+        if let Some(bucket) = self.senders.get_mut(&sender) {
             return bucket.take(limit, now);
         }
-        if self.order.len() >= HOSTS
+        if self.order.len() >= SENDERS
             && let Some(first) = self.order.pop_front()
         {
-            self.hosts.remove(&first);
+            self.senders.remove(&first);
         }
-        self.order.push_back(host);
+        self.order.push_back(sender);
         let mut bucket = Bucket::full(limit, now);
         let admitted = bucket.take(limit, now);
-        self.hosts.insert(host, bucket);
+        self.senders.insert(sender, bucket);
         admitted
     }
 }
@@ -84,32 +84,36 @@ mod tests {
 
     use super::*;
 
-    fn admitted(gate: &mut FloodGate, host: [u8; 4], count: usize, now: Instant) -> usize {
-        (0..count).filter(|_| gate.admit(host.into(), now)).count()
+    fn admitted(gate: &mut FloodGate, addr: &str, count: usize, now: Instant) -> usize {
+        let sender = Sender::of(addr.parse().unwrap());
+        (0..count).filter(|_| gate.admit(sender, now)).count()
     }
 
     #[test]
-    fn one_host_cannot_use_up_what_is_there_for_all() {
+    fn no_sender_can_use_up_what_is_there_for_all() {
         let now = Instant::now();
         let mut gate = FloodGate::new(IncomingLimits { per_host: 10, total: 100 }, now);
-        assert_eq!(admitted(&mut gate, [1, 1, 1, 1], 1000, now), 20);
-        assert_eq!(admitted(&mut gate, [2, 2, 2, 2], 1000, now), 20);
-        assert_eq!(admitted(&mut gate, [127, 0, 0, 1], 1000, now), 160);
-        assert_eq!(admitted(&mut gate, [3, 3, 3, 3], 1000, now), 0);
+        assert_eq!(admitted(&mut gate, "1.1.1.1:1", 1000, now), 20);
+        assert_eq!(admitted(&mut gate, "1.1.1.1:2", 1000, now), 0);
+        assert_eq!(admitted(&mut gate, "2.2.2.2:1", 1000, now), 20);
+        for port in 1..=3 {
+            assert_eq!(admitted(&mut gate, &format!("127.0.0.1:{port}"), 1000, now), 50);
+        }
+        assert_eq!(admitted(&mut gate, "127.0.0.1:4", 1000, now), 10);
+        assert_eq!(admitted(&mut gate, "3.3.3.3:1", 1000, now), 0);
         let later = now + Duration::from_secs(1);
-        assert_eq!(admitted(&mut gate, [1, 1, 1, 1], 1000, later), 10);
-        assert_eq!(admitted(&mut gate, [127, 0, 0, 1], 1000, later), 90);
+        assert_eq!(admitted(&mut gate, "1.1.1.1:1", 1000, later), 10);
+        assert_eq!(admitted(&mut gate, "127.0.0.1:1", 1000, later), 25);
     }
 
     #[test]
-    fn the_number_of_hosts_is_bounded() {
+    fn the_number_of_senders_is_bounded() {
         let now = Instant::now();
         let mut gate = FloodGate::new(IncomingLimits { per_host: 10, total: 1_000_000 }, now);
-        for n in 0..3 * HOSTS as u32 {
-            assert!(
-                gate.admit(std::net::Ipv4Addr::from(n.to_be_bytes().map(|b| b.max(1))).into(), now) || n > 0
-            );
+        for n in 0..3 * SENDERS as u32 {
+            let host = std::net::Ipv4Addr::from(n.to_be_bytes().map(|b| b.max(1)));
+            assert!(gate.admit(Sender::of((host, 1).into()), now) || n > 0);
         }
-        assert!(gate.hosts.len() <= HOSTS && gate.order.len() <= HOSTS);
+        assert!(gate.senders.len() <= SENDERS && gate.order.len() <= SENDERS);
     }
 }

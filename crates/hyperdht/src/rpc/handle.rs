@@ -9,11 +9,12 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use udx::{Udx, UdxSocket};
 
 use super::driver::{self, LastHandle, Shared, State};
+use super::incoming::WaitingRoom;
 use super::node::{Asking, Querying};
 use super::sockets::{Sockets, local_ip};
 use super::{
-    NodeId, Peer, PingOptions, Query, QueryOptions, REQUESTS_WAITING, Reply, RequestBody, RequestId,
-    RequestOptions, Requests, RpcError, RpcOptions, Socket, Stats,
+    NodeId, Peer, PingOptions, Query, QueryOptions, Reply, RequestBody, RequestId, RequestOptions, Requests,
+    RpcError, RpcOptions, Socket, Stats,
 };
 
 /// A node of the DHT: a cheap handle, all clones of which are the same node.
@@ -95,9 +96,9 @@ impl Rpc {
     pub async fn bind(udx: &Udx, options: RpcOptions) -> Result<(Rpc, Requests), RpcError> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|_| RpcError::NoRandomness)?;
-        let (sender, receiver) = mpsc::channel(REQUESTS_WAITING);
-        let shared = Shared::new(udx, options, seed, sender)?;
-        Ok((Self::over(shared), Requests { receiver }))
+        let room = WaitingRoom::new();
+        let shared = Shared::new(udx, options, seed, Arc::clone(&room))?;
+        Ok((Self::over(shared), Requests::new(room)))
     }
 
     /// Asks one node.

@@ -1,34 +1,116 @@
 //! Requests that others make of the application.
 
 use std::net::SocketAddr;
-use std::sync::Weak;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use udx::UdxSocket;
 
 use super::driver::Shared;
+use super::line::Line;
 use super::node::{Answer, Incoming};
+use super::sender::Sender;
 use super::{NodeId, Peer, ReplyOptions, code};
 
-/// The requests that are not dht-rpc's own, in order of arrival. They are answered with
-/// [`UNKNOWN_COMMAND`](super::code::UNKNOWN_COMMAND) once this is dropped.
+/// The requests that are not dht-rpc's own: those of each host in order of arrival, the hosts taking turns. They are
+/// answered with [`UNKNOWN_COMMAND`](super::code::UNKNOWN_COMMAND) once this is dropped.
 #[derive(Debug)]
 pub struct Requests {
-    pub(super) receiver: mpsc::Receiver<Request>,
+    room: Arc<WaitingRoom>,
 }
 
 impl Requests {
+    pub(super) fn new(room: Arc<WaitingRoom>) -> Self {
+        Self { room }
+    }
+
     /// The next one; `None` once the node is closed.
     ///
-    /// What is not taken in time is dropped (beyond [`REQUESTS_WAITING`]), as the network may drop any datagram.
+    /// What is not taken in time is dropped (beyond [`REQUESTS_WAITING`]), as the network may drop any datagram: first of
+    /// all what hosts ask of whom the most is waiting. On the loopback network each socket counts as a host.
     pub async fn next(&mut self) -> Option<Request> {
-        self.receiver.recv().await
+        // In a flood there is always something, and other tasks want their turn.
+        tokio::task::coop::consume_budget().await;
+        loop {
+            {
+                let mut inside = self.room.inside();
+                if let Some(request) = inside.line.pop() {
+                    return Some(request);
+                }
+                if !inside.entrance {
+                    return None;
+                }
+            }
+            self.room.arrived.notified().await;
+        }
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        let mut inside = self.room.inside();
+        inside.exit = false;
+        inside.line = Line::new(REQUESTS_WAITING);
     }
 }
 
 /// Requests that wait to be taken from [`Requests`].
 pub const REQUESTS_WAITING: usize = 1024;
+
+/// Between the node and its [`Requests`].
+#[derive(Debug)]
+pub(crate) struct WaitingRoom {
+    inside: Mutex<Inside>,
+    arrived: Notify,
+}
+
+#[derive(Debug)]
+struct Inside {
+    line: Line<Request>,
+    /// The node runs.
+    entrance: bool,
+    /// There are [`Requests`].
+    exit: bool,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entered {
+    Waits,
+    /// It, or another one, was dropped.
+    Full,
+    /// Nobody takes requests.
+    Closed,
+}
+
+impl WaitingRoom {
+    pub(super) fn new() -> Arc<Self> {
+        let inside = Inside { line: Line::new(REQUESTS_WAITING), entrance: true, exit: true };
+        Arc::new(Self { inside: Mutex::new(inside), arrived: Notify::new() })
+    }
+
+    pub(super) fn enter(&self, request: Request) -> Entered {
+        let mut inside = self.inside();
+        if !inside.entrance || !inside.exit {
+            return Entered::Closed;
+        }
+        let fits = inside.line.push(Sender::of(request.from.addr), request);
+        drop(inside);
+        self.arrived.notify_one();
+        if fits { Entered::Waits } else { Entered::Full }
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn close(&self) {
+        self.inside().entrance = false;
+        self.arrived.notify_one();
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Somebody's request. A token in it has been verified already. To drop it is to leave it unanswered.
 #[derive(Debug)]

@@ -13,7 +13,8 @@
 //! What is other than in npm: answers are only taken from whom was asked, under a random number; a full congestion window
 //! lets the next request go with each answer, spread over the round trip, instead of some every 750 ms, and no address is
 //! asked more than 32 things at once; queries ask the nearest node first; what strangers may ask has limits
-//! ([`IncomingLimits`]), and so has what they can make a node hold ([`node::MEMORY_BOUND`]).
+//! ([`IncomingLimits`]) and is taken from them in turns ([`Requests`]), and what they can make a node hold is bounded
+//! ([`node::MEMORY_BOUND`]).
 //!
 //! ```
 //! use std::net::Ipv4Addr;
@@ -58,6 +59,7 @@ mod handle;
 mod health;
 mod incoming;
 mod lanes;
+mod line;
 mod message;
 mod nat_sampler;
 pub mod node;
@@ -67,6 +69,7 @@ mod peer;
 mod reply;
 mod requests;
 mod rng;
+mod sender;
 mod sockets;
 mod stats;
 mod tokens;

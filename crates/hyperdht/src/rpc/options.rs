@@ -171,7 +171,8 @@ impl fmt::Debug for RpcOptions {
 /// dht-rpc has no such limits; these are far above what an honest peer asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IncomingLimits {
-    /// Of one host, whatever its ports. Hosts of the loopback network are not counted one by one.
+    /// Of one host, whatever its ports. On the loopback network, which all programs of a machine share, each socket is
+    /// counted by itself, and may have a quarter of the total.
     pub per_host: u32,
     /// Of all together.
     pub total: u32,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::super::message::{Message, ReplyMessage, RequestMessage, addr_from};
 use super::super::peer::canonical;
+use super::super::sender::Sender;
 use super::super::{NodeId, Peer, Reply, RpcError, code, node_id};
 use super::*;
 
@@ -139,7 +140,7 @@ impl Node {
     }
 
     fn handle_request(&mut self, now: Instant, socket: Socket, from: SocketAddr, request: RequestMessage) {
-        if !self.gate.admit(from.ip(), now) {
+        if !self.gate.admit(Sender::of(from), now) {
             self.limited += 1;
             return;
         }
