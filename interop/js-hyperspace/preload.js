@@ -4,10 +4,12 @@
 // What is replaced is what they load: the Node server becomes our daemon, a node of the old DHT becomes one of ours. The
 // client and everything above it are the npm packages.
 
+const { realpathSync } = require('fs')
 const Module = require('module')
 const path = require('path')
 
-const packages = path.join(__dirname, 'node_modules') + path.sep
+// As they are resolved: the folder may be a link, and nothing would be replaced then.
+const packages = realpathSync(path.join(__dirname, 'node_modules')) + path.sep
 const replaced = new Map([
   ['hyperspace/server.js', 'standin-server.js'],
   ['hyperspace/client.js', 'standin-client.js'],

@@ -4,20 +4,22 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use corestore::Corestore;
+use futures::StreamExt;
 use hyperdht::HyperDht;
-use hyperspace_server::{NetworkOptions, Server, ServerOptions};
+use hyperspace_server::{NetworkOptions, Server, ServerEvent, ServerOptions};
 use interop::{Node, Peer, Value, json, within};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// Names the folder of the daemon that [`a_daemon_that_can_be_killed`] is to be, and the DHT.
 const FOLDER: &str = "INTEROP_DAEMON_FOLDER";
 const BOOTSTRAP: &str = "INTEROP_DAEMON_BOOTSTRAP";
 /// What precedes its address on standard output.
 const LISTENING: &str = "clients: ";
+/// What it says whenever a client is gone, and what that held.
+const GONE: &str = "a client is gone";
 
 fn options(store: Corestore, bootstrap: &str) -> ServerOptions {
     ServerOptions {
@@ -38,13 +40,22 @@ async fn a_daemon_that_can_be_killed() {
     let (Ok(folder), Ok(bootstrap)) = (std::env::var(FOLDER), std::env::var(BOOTSTRAP)) else { return };
     let store = Corestore::open(folder).unwrap();
     let server = Server::start(options(store, &bootstrap)).await.unwrap();
+    let mut events = Box::pin(server.events());
     println!("\n{LISTENING}{}", server.rpc_address().unwrap());
-    server.stopped().await;
+    loop {
+        tokio::select! {
+            () = server.stopped() => return,
+            event = events.next() => if matches!(event, Some(ServerEvent::ClientClose { .. })) {
+                println!("{GONE}");
+            },
+        }
+    }
 }
 
 struct Killable {
     process: Child,
     address: SocketAddr,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Killable {
@@ -64,7 +75,12 @@ impl Killable {
                 break address.parse().unwrap();
             }
         };
-        Self { process, address }
+        Self { process, address, lines }
+    }
+
+    /// Waits until one more client is gone.
+    async fn client_gone(&mut self) {
+        while within("a client that goes", self.lines.next_line()).await.unwrap().expect("it runs") != GONE {}
     }
 
     /// `kill -9`.
@@ -75,16 +91,6 @@ impl Killable {
 
 async fn client(node: &Node, address: SocketAddr) -> Peer {
     node.run("js-old/client.js", [address.ip().to_string(), address.port().to_string()]).await
-}
-
-/// Waits until a topic's status is what others make it.
-async fn until_status(client: &Peer, topic: &Value, expected: Value) {
-    let arrived = async {
-        while client.ask("networkStatus", json!({ "topic": topic })).await != expected {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    within(&format!("the status {expected}"), arrived).await;
 }
 
 fn status(topic: &Value, announce: bool, lookup: bool, remember: bool) -> Value {
@@ -105,7 +111,7 @@ async fn what_is_remembered_survives_a_killed_daemon() {
     let dht = HyperDht::bootstrapper((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
     let bootstrap = dht.local_address().to_string();
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Killable::start(folder.path(), &bootstrap).await;
+    let mut daemon = Killable::start(folder.path(), &bootstrap).await;
     let (one, two) = (client(&node, daemon.address).await, client(&node, daemon.address).await);
 
     // Two programs with different wishes.
@@ -121,8 +127,9 @@ async fn what_is_remembered_survives_a_killed_daemon() {
     two.ask("configure", wish).await;
     assert_eq!(one.ask("allStatuses", json!({})).await.as_array().unwrap().len(), 2);
     two.kill().await;
-    until_status(&one, topic, status(topic, true, false, true)).await;
-    until_status(&one, &json!("07".repeat(32)), Value::Null).await;
+    daemon.client_gone().await;
+    assert_eq!(one.ask("networkStatus", json!({ "topic": topic })).await, status(topic, true, false, true));
+    assert_eq!(one.ask("networkStatus", json!({ "topic": "07".repeat(32) })).await, Value::Null);
     let identity = one.ask("network", json!({})).await["publicKey"].clone();
     daemon.kill().await;
     one.kill().await;

@@ -98,6 +98,16 @@ pub enum ServerEvent {
         /// Why.
         reason: String,
     },
+    /// A peer is connected, and among [`Server::peers`].
+    PeerOpen {
+        /// Who, and where.
+        peer: Arc<PeerInfo>,
+    },
+    /// A connection with a peer has ended. There may be another one with the same peer.
+    PeerClose {
+        /// As it was when it came.
+        peer: Arc<PeerInfo>,
+    },
 }
 
 /// Why a server cannot start.
@@ -164,8 +174,17 @@ impl Server {
             name: PROTOCOL.into(),
             sink: Arc::new(move |remote, message| listening.deliver_network(remote, message)),
         }));
-        let told = clients.clone();
-        let watch = Arc::new(move |peer: &Arc<PeerInfo>, connected| told.peer(peer, connected));
+        let events = broadcast::Sender::new(EVENTS_KEPT);
+        let (told, heard) = (clients.clone(), events.clone());
+        let watch = Arc::new(move |peer: &Arc<PeerInfo>, connected| {
+            told.peer(peer, connected);
+            let peer = peer.clone();
+            // Nobody may be listening.
+            let _ = heard.send(match connected {
+                true => ServerEvent::PeerOpen { peer },
+                false => ServerEvent::PeerClose { peer },
+            });
+        });
         let identity = identity(&store)?;
         let peers = PeerHub::new(store.clone(), identity.clone(), watch);
         let network = Network::start(options.network.as_ref(), &store, identity).await?;
@@ -180,7 +199,7 @@ impl Server {
             stopping: CancellationToken::new(),
             next_client: AtomicU64::new(0),
             started: Instant::now(),
-            events: broadcast::channel(EVENTS_KEPT).0,
+            events,
             _feeds: feeds,
         });
         // Everything that can fail comes before the first task.

@@ -7,13 +7,13 @@ use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 use bytes::Bytes;
 use common::Raw;
 use corestore::Corestore;
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
 use hyperdht::HyperDht;
 use hyperspace_client::HyperspaceClient;
 use hyperspace_common::{
     Endpoint, Header, Kind, Message, Method, Required, RpcError, code, decode, messages::*, text,
 };
-use hyperspace_server::{NetworkOptions, Server, ServerOptions};
+use hyperspace_server::{NetworkOptions, Server, ServerEvent, ServerOptions};
 use tempfile::TempDir;
 use tokio::{net::UnixStream, time::timeout};
 
@@ -22,6 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 struct Daemon {
     server: Server,
+    events: BoxStream<'static, ServerEvent>,
     folder: TempDir,
 }
 
@@ -29,7 +30,18 @@ impl Daemon {
     async fn start(options: ServerOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = Some(folder.path().join("s.sock"));
-        Self { server: Server::start(ServerOptions { socket, ..options }).await.unwrap(), folder }
+        let server = Server::start(ServerOptions { socket, ..options }).await.unwrap();
+        Self { events: server.events().boxed(), server, folder }
+    }
+
+    /// Waits until so many more clients are gone, and with them what they held.
+    async fn clients_gone(&mut self, count: usize) {
+        for _ in 0..count {
+            let gone = async {
+                while !matches!(self.events.next().await.unwrap(), ServerEvent::ClientClose { .. }) {}
+            };
+            timeout(DEADLINE, gone).await.expect("a client is gone");
+        }
     }
 
     /// Without peers.
@@ -137,16 +149,6 @@ impl Client {
         self.call::<AllNetworkStatusesResponse>(Method::NetworkAllStatuses, &()).await.statuses
     }
 
-    /// Waits until what others do has come about.
-    async fn until_status(&mut self, topic: [u8; 32], expected: Option<NetworkStatus>) {
-        let arrived = async {
-            while self.status(topic).await != expected {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(DEADLINE, arrived).await.expect("the status becomes what it is to be");
-    }
-
     async fn open(&mut self, id: u64, key: Option<Bytes>) -> OpenResponse {
         self.call(Method::CorestoreOpen, &OpenRequest { id, key, name: None, weak: None }).await
     }
@@ -212,7 +214,7 @@ fn status(topic: [u8; 32], announce: bool, lookup: bool, remember: bool) -> Opti
 
 #[tokio::test]
 async fn wishes_of_clients_add_up_and_go_with_them() {
-    let daemon = Daemon::offline().await;
+    let mut daemon = Daemon::offline().await;
     let (mut one, mut two) = (daemon.client().await, daemon.client().await);
     let topic = [7; 32];
     assert_eq!(one.status(topic).await, None);
@@ -220,7 +222,8 @@ async fn wishes_of_clients_add_up_and_go_with_them() {
     assert_eq!(two.configure(flushed(setting(topic, true, false))).await, status(topic, true, true, false));
     assert_eq!(one.statuses().await, [status(topic, true, true, false).unwrap()]);
     drop(two);
-    one.until_status(topic, status(topic, false, true, false)).await;
+    daemon.clients_gone(1).await;
+    assert_eq!(one.status(topic).await, status(topic, false, true, false));
     // What is there already is left alone on request.
     let kept = ConfigureNetworkRequest { overwrite: Some(false), ..setting(topic, true, true) };
     assert_eq!(one.configure(kept).await, status(topic, false, true, false));
@@ -272,7 +275,7 @@ async fn what_is_no_topic_is_refused() {
 
 #[tokio::test]
 async fn what_is_remembered_outlasts_the_client_that_asked_for_it() {
-    let daemon = Daemon::offline().await;
+    let mut daemon = Daemon::offline().await;
     let (mut one, mut two) = (daemon.client().await, daemon.client().await);
     let topic = [7; 32];
     one.configure(remembered(topic, true, false)).await;
@@ -281,9 +284,10 @@ async fn what_is_remembered_outlasts_the_client_that_asked_for_it() {
     assert_eq!(two.configure(setting([8; 32], false, true)).await, status([8; 32], false, true, false));
     assert_eq!(two.status(topic).await, status(topic, true, true, true));
     drop(two);
+    daemon.clients_gone(2).await;
     let mut three = daemon.client().await;
-    three.until_status(topic, status(topic, true, false, true)).await;
-    three.until_status([8; 32], None).await;
+    assert_eq!(three.status(topic).await, status(topic, true, false, true));
+    assert_eq!(three.status([8; 32]).await, None);
     // The daemon keeps it in a core that nobody sees.
     let client = daemon.rust_client().await;
     assert!(Box::pin(client.corestore().list()).next().await.is_none());
@@ -398,7 +402,7 @@ async fn a_core_that_is_open_but_not_configured_is_found_over_any_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cores_that_store_open_opens_are_in_the_swarm_until_their_client_says_otherwise() {
     let node = dht().await;
-    let daemon = Daemon::online(&node).await;
+    let mut daemon = Daemon::online(&node).await;
     let client = daemon.rust_client().await;
     let log = client.corestore().create().await.unwrap();
     let topic = *log.discovery_key().as_bytes();
@@ -407,7 +411,8 @@ async fn cores_that_store_open_opens_are_in_the_swarm_until_their_client_says_ot
     drop(log);
     client.close();
     // Others still find what was written.
-    other.until_status(topic, status(topic, true, false, false)).await;
+    daemon.clients_gone(1).await;
+    assert_eq!(other.status(topic).await, status(topic, true, false, false));
     assert_eq!(other.configure(flushed(setting(topic, false, false))).await, None);
 
     let client = daemon.rust_client().await;
@@ -417,7 +422,8 @@ async fn cores_that_store_open_opens_are_in_the_swarm_until_their_client_says_ot
     assert_eq!(other.status(topic).await, status(topic, true, true, false), "it has it open still");
     drop(log);
     client.close();
-    other.until_status(topic, None).await;
+    daemon.clients_gone(1).await;
+    assert_eq!(other.status(topic).await, None);
     daemon.server.stop().await;
     node.close().await;
 }

@@ -203,6 +203,8 @@ async fn daemons_that_dial_each_other_keep_one_connection() {
     let door_address = door.address();
     let one = Daemon::start(Some("127.0.0.1:0"), std::slice::from_ref(&door_address)).await;
     let two = Daemon::start(Some("127.0.0.1:0"), &[one.address()]).await;
+    let mut at_one = Box::pin(one.server.events());
+    let mut at_two = Box::pin(two.server.events());
     door.leads_to(two.address());
 
     // The one that the side with the greater key dialled, seen from both sides.
@@ -213,7 +215,11 @@ async fn daemons_that_dial_each_other_keep_one_connection() {
     let greater = one.server.public_key() > two.server.public_key();
     let settled = async {
         while dials(&one, &door_address) != Some(greater) || dials(&two, &one.address()) != Some(!greater) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // Something changes at either.
+            tokio::select! {
+                event = at_one.next() => event.expect("it runs"),
+                event = at_two.next() => event.expect("it runs"),
+            };
         }
     };
     tokio::time::timeout(Duration::from_secs(120), settled).await.expect("one connection is left");

@@ -98,15 +98,16 @@ fn blocks(range: std::ops::Range<u64>) -> Vec<Bytes> {
     range.map(|i| format!("block {i}").into()).collect()
 }
 
-/// Waits for a condition that other tasks bring about.
+/// Waits for a condition that other tasks of this thread bring about: it is looked at whenever they had their turns.
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    for _ in 0..2_000 {
-        if condition() {
-            return;
+    let came_true = async {
+        while !condition() {
+            tokio::task::yield_now().await;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never came true: {what}");
+    };
+    tokio::time::timeout(Duration::from_secs(120), came_true)
+        .await
+        .unwrap_or_else(|_| panic!("never came true: {what}"));
 }
 
 async fn download_all(core: &Hypercore, length: u64) {

@@ -10,9 +10,12 @@ pub(crate) const MIN_SAMPLES: usize = 4;
 const MAX_SAMPLES: usize = 64;
 
 /// What others see of one socket.
+///
+/// npm takes a node that everybody reaches for open without asking anybody, and such a node then tells no address: whoever is
+/// to punch has nobody to punch to. Who learns that everybody reaches it only after it has said hello gets here, as much
+/// as one behind a NAT: it is seen as consistent, at an address.
 #[derive(Debug, Clone)]
 pub(crate) struct NatSamples {
-    open: bool,
     hosts: Vec<(IpAddr, u32)>,
     addresses: Vec<(SocketAddr, u32)>,
     asked: Vec<SocketAddr>,
@@ -23,15 +26,14 @@ pub(crate) struct NatSamples {
 }
 
 impl NatSamples {
-    /// Nothing known yet; `open` when the node itself is known to be reachable by all.
-    pub(crate) fn new(open: bool) -> Self {
+    /// Nothing known yet.
+    pub(crate) fn new() -> Self {
         Self {
-            open,
             hosts: Vec::new(),
             addresses: Vec::new(),
             asked: Vec::new(),
             answered: Vec::new(),
-            firewall: if open { Firewall::Open } else { Firewall::Unknown },
+            firewall: Firewall::Unknown,
             public: None,
             frozen: false,
         }
@@ -55,7 +57,7 @@ impl NatSamples {
         self.answered.push(from);
         count(&mut self.hosts, seen.ip());
         count(&mut self.addresses, seen);
-        if !self.frozen && (self.open || self.samples() >= 3) {
+        if !self.frozen && self.samples() >= 3 {
             self.update();
         }
     }
@@ -88,8 +90,7 @@ impl NatSamples {
     fn update(&mut self) {
         self.firewall = self.classify();
         match self.firewall {
-            Firewall::Unknown => self.public = None,
-            Firewall::Open => {}
+            Firewall::Unknown | Firewall::Open => self.public = None,
             Firewall::Random => {
                 self.public =
                     Some(self.hosts.iter().take(1).map(|(ip, _)| SocketAddr::new(*ip, 0)).collect());
@@ -107,9 +108,6 @@ impl NatSamples {
     }
 
     fn classify(&self) -> Firewall {
-        if self.open {
-            return Firewall::Open;
-        }
         let hits = |index: usize| self.addresses.get(index).map_or(0, |(_, hits)| *hits);
         match (self.samples(), hits(0)) {
             (..=2, _) => self.firewall,
@@ -144,7 +142,7 @@ mod tests {
     use super::*;
 
     fn seen(addresses: &[&str]) -> NatSamples {
-        let mut nat = NatSamples::new(false);
+        let mut nat = NatSamples::new();
         for (index, address) in addresses.iter().enumerate() {
             nat.add(address.parse().unwrap(), SocketAddr::from(([9, 9, 9, index as u8], 1)));
         }
@@ -184,7 +182,7 @@ mod tests {
 
     #[test]
     fn nobody_counts_twice_and_a_frozen_answer_stays() {
-        let mut nat = NatSamples::new(false);
+        let mut nat = NatSamples::new();
         let node: SocketAddr = "9.9.9.9:1".parse().unwrap();
         assert!(nat.should_ask(node));
         assert!(!nat.should_ask(node));
@@ -200,16 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn a_reachable_node_is_open() {
-        let mut nat = NatSamples::new(true);
-        assert_eq!(nat.firewall(), Firewall::Open);
-        nat.add("1.1.1.1:5".parse().unwrap(), "9.9.9.9:1".parse().unwrap());
-        assert_eq!((nat.firewall(), nat.is_decided(), nat.addresses()), (Firewall::Open, true, None));
-    }
-
-    #[test]
     fn samples_are_bounded() {
-        let mut nat = NatSamples::new(false);
+        let mut nat = NatSamples::new();
         for port in 1..2000 {
             nat.add(SocketAddr::from(([1, 1, 1, 1], port)), SocketAddr::from(([2, 2, 2, 2], port)));
         }

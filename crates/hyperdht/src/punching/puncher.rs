@@ -79,10 +79,8 @@ impl Puncher {
     ) -> std::io::Result<Self> {
         let (punched, arrivals) = mpsc::channel(MAX_PUNCHED);
         let socket = core.pool_socket(punched.clone())?;
-        // Reachable by all, and knowing where: one that only knows the first finds out the rest like any other. To be "open"
-        // without an address would leave the remote with nobody to punch to.
         let state = State {
-            nat: NatSamples::new(core.rpc.remote_address().is_some()),
+            nat: NatSamples::new(),
             generation: 0,
             sockets: vec![socket],
             remote: Remote::new(remote_firewall),
@@ -234,7 +232,7 @@ impl Puncher {
             return false;
         }
         state.sockets = vec![socket];
-        state.nat = NatSamples::new(self.shared.core.rpc.remote_address().is_some());
+        state.nat = NatSamples::new();
         state.generation += 1;
         let generation = state.generation;
         drop(state);
@@ -393,5 +391,41 @@ fn send_from(shared: &Shared, index: usize, to: SocketAddr, low_ttl: bool) -> bo
             true
         }
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{DhtOptions, HyperDht};
+
+    /// Such a node gets to punching when it learns too late that everybody reaches it: the remote has to be told where.
+    #[tokio::test]
+    async fn a_node_that_everybody_reaches_tells_where_its_puncher_is() {
+        let mut nodes = vec![HyperDht::bootstrapper((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap()];
+        let bootstrap = vec![nodes[0].local_address().to_string()];
+        for _ in 0..MIN_SAMPLES {
+            let options = DhtOptions {
+                bootstrap: Some(bootstrap.clone()),
+                host: Ipv4Addr::LOCALHOST.into(),
+                port: 0,
+                ephemeral: Some(false),
+                firewalled: Some(false),
+                ..DhtOptions::default()
+            };
+            let node = HyperDht::new(options).await.unwrap();
+            node.fully_bootstrapped().await.unwrap();
+            nodes.push(node);
+        }
+        let core = nodes[MIN_SAMPLES].core();
+        assert!(core.rpc.remote_address().is_some());
+        let (events, _) = mpsc::channel(2);
+        let puncher = Puncher::new(&core, true, Firewall::Unknown, events).unwrap();
+        assert!(puncher.analyze(false).await);
+        let Local { firewall, addresses, .. } = puncher.local();
+        assert!(firewall.is_consistent());
+        assert_eq!(addresses, puncher.socket().map(|socket| vec![socket.local_addr()]));
     }
 }
