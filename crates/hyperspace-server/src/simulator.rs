@@ -123,9 +123,7 @@ mod tests {
             match events.next().await.unwrap() {
                 ServerEvent::ClientOpen { id } => opened.push(id),
                 ServerEvent::ClientClose { id, .. } => closed.push(id),
-                ServerEvent::PeerOpen { .. } | ServerEvent::PeerClose { .. } => {
-                    panic!("nobody is dialled: {event:?}")
-                }
+                event => panic!("nobody is dialled: {event:?}"),
             }
         }
         assert_eq!(opened.len(), 2);
