@@ -29,9 +29,9 @@ function daemon (folder) {
   process.on('exit', kill)
   const ended = new Promise((resolve) => child.once('exit', resolve))
   const first = require('events').once(readline.createInterface({ input: child.stdout }), 'line')
-  const memory = () => {
+  const memory = (which = 'VmRSS') => {
     const status = fs.readFileSync(`/proc/${child.pid}/status`, 'utf8')
-    return Number(/VmRSS:\s+(\d+)/.exec(status)[1]) / 1024
+    return Number(new RegExp(`${which}:\\s+(\\d+)`).exec(status)[1]) / 1024
   }
   // Gone before its folder is: what it still writes would be in the way of that.
   const end = () => kill() && ended
@@ -74,6 +74,7 @@ const benchmarks = {
     fill(10), ({ store }) => each(500, () => store.get().ready()), perSecond(500)
   ],
   'memory-idle': [() => {}, () => {}, () => null],
+  'memory-own': [() => {}, () => {}, (seconds, memory) => memory('RssAnon')],
   'memory-cores': [() => {}, ({ store }) => each(500, () => store.get().ready()), () => null]
 }
 
@@ -99,5 +100,5 @@ measure(async (folder) => {
   const resident = memory()
   await client.close()
   await end()
-  return { value: value(seconds) ?? resident, memory: resident, busy: (user + system) / 1e6 / seconds }
+  return { value: value(seconds, memory) ?? resident, memory: resident, busy: (user + system) / 1e6 / seconds }
 })

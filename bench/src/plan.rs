@@ -339,8 +339,16 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         js: &["rpc.js", "memory-idle"],
     },
     Benchmark {
+        name: "rpc-memory-own",
+        what: "of that, without pages of its program's files",
+        unit: "MiB",
+        better: Lower,
+        aim: Times(10.0),
+        js: &["rpc.js", "memory-own"],
+    },
+    Benchmark {
         name: "rpc-memory-cores",
-        what: "the same after 500 cores created",
+        what: "resident, after 500 cores created",
         unit: "MiB",
         better: Lower,
         aim: Times(10.0),

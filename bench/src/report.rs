@@ -4,7 +4,7 @@ use crate::plan::{Aim, Benchmark, Better};
 use crate::run::{Besides, Cores, Figure};
 
 pub(crate) fn header() {
-    println!("{:<22} {:<42} {:>14} {:>14} {:>8} {:>9}", "benchmark", "what", "ours", "JS", "ratio", "aim");
+    println!("{:<25} {:<53} {:>14} {:>14} {:>8} {:>9}", "benchmark", "what", "ours", "JS", "ratio", "aim");
 }
 
 pub(crate) fn row(benchmark: &Benchmark, ours: Option<Figure>, js: Option<Figure>) {
@@ -18,7 +18,7 @@ pub(crate) fn row(benchmark: &Benchmark, ours: Option<Figure>, js: Option<Figure
         Aim::None => ("-".to_owned(), None),
     };
     println!(
-        "{:<22} {:<42} {:>14} {:>14} {:>8} {:>9} {}{}",
+        "{:<25} {:<53} {:>14} {:>14} {:>8} {:>9} {}{}",
         benchmark.name,
         format!("{} ({})", benchmark.what, benchmark.unit),
         figure(ours),
