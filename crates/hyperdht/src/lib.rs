@@ -36,6 +36,19 @@
 //!
 //! The layers below are usable alone: [`rpc`] is a node without HyperDHT's commands, [`messages`] are their encodings,
 //! [`client`] asks and stores, [`records`] answers, [`relay`] joins peers that cannot reach each other.
+//!
+//! # Beside npm's
+//!
+//! What npm `hyperdht` 6.34 offers and this does not, and why:
+//!
+//! - `register` (plugins of a node): a node has none, and asks none; npm ships none.
+//! - `pool` (one connection per peer): that is what `hyperswarm` is for.
+//! - `createRawStream`, `connectRawStream`: a further stream beside a connection. [`Connection::raw`] is the stream below it.
+//! - `reusableSocket`: always off; it saves a round trip to a peer that was punched to before, and is off with npm, too,
+//!   unless it is asked for.
+//! - `createHandshake`, `createSecretStream`, and signing elsewhere (`signAnnounce`, `signMutable`): the key pair is needed.
+//! - `maxSize`, `maxAge`: a node's bounds are those of [`records::StoreLimits`], in bytes as well.
+//! - The firewall of a server sees the caller's key and address, not its whole handshake.
 
 #![forbid(unsafe_code)]
 

@@ -38,6 +38,18 @@
 //!
 //! - [`swarm::Swarm`] is the state machine: no sockets, no clock, no chance that the seed does not decide.
 //! - [`Hyperswarm`] is the same on tokio, over a [`Dht`]: a [`DhtNode`], or whatever a test puts in its place.
+//!
+//! # Beside npm's
+//!
+//! Everything of npm `hyperswarm` 4.17.2 is here under its own or a similar name (`clear` is [`Hyperswarm::leave_all`], the
+//! events `update` and `ban` are [`Hyperswarm::counts`] and [`Hyperswarm::bans`], a topic's session is a [`Discovery`]), but:
+//!
+//! - `seed` is [`hyperdht::KeyPair::from_seed`], and what npm passes on to its DHT is set in [`hyperdht::DhtOptions`].
+//! - `relayThrough` is a list of keys, not a function: when a relay is asked for is as npm's default says.
+//! - The firewall sees the public key, not the caller's handshake.
+//! - `peerInfo.on('topic')`: ask [`Hyperswarm::peers`] when [`Hyperswarm::counts`] changes.
+//! - `connectedTime` and `disconnectedTime` are not told; `handshakeClearWait` is npm's default.
+//! - A [ban](Hyperswarm::ban) closes the connection that is there; npm leaves it.
 
 #![forbid(unsafe_code)]
 

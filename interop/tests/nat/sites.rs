@@ -44,6 +44,14 @@ impl Kind {
     }
 }
 
+/// What becomes of the ports of a home's hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ports {
+    Kept,
+    /// Symmetric.
+    Random,
+}
+
 /// What a router does: outward, and with what comes in unasked.
 fn rules(masquerade: &str, inward: &str) -> String {
     // What nobody asked for must leave no trace in the router: it would keep the port from its owner.
@@ -182,26 +190,31 @@ impl Internet {
         machine
     }
 
-    /// Connects a site with two hosts that reach each other inside, behind a NAT that keeps
-    /// their ports and lets in only what was asked for; the namespaces of the hosts.
-    pub(crate) fn home(&self) -> (Home, [String; 2]) {
-        const NUMBER: u8 = 50;
-        let router = self.machine(NUMBER);
+    /// Connects a site with two hosts that reach each other inside, behind a NAT that lets in only what was asked for, and
+    /// either keeps their ports or takes another one for every destination; the namespaces of the hosts, and where the
+    /// second is inside.
+    pub(crate) fn home(&self, ports: Ports) -> (Home, [String; 2], String) {
+        let number = 50 + ports as u8;
+        let router = self.machine(number);
         router.run("sysctl -qw net.ipv4.ip_forward=1");
         let hosts = [2, 3].map(|last| {
             let (host, port) = (Namespace::make(), format!("lan{last}"));
             router.link(&port, &host, "eth0");
             // The router is the switch as well: every host has a cable of its own to it.
-            router.run(&format!("ip addr add 192.168.{NUMBER}.1/32 dev {port}"));
-            router.run(&format!("ip route add 192.168.{NUMBER}.{last}/32 dev {port}"));
-            host.run(&format!("ip addr add 192.168.{NUMBER}.{last}/32 dev eth0"));
-            host.run(&format!("ip route add 192.168.{NUMBER}.1/32 dev eth0"));
-            host.run(&format!("ip route add default via 192.168.{NUMBER}.1"));
+            router.run(&format!("ip addr add 192.168.{number}.1/32 dev {port}"));
+            router.run(&format!("ip route add 192.168.{number}.{last}/32 dev {port}"));
+            host.run(&format!("ip addr add 192.168.{number}.{last}/32 dev eth0"));
+            host.run(&format!("ip route add 192.168.{number}.1/32 dev eth0"));
+            host.run(&format!("ip route add default via 192.168.{number}.1"));
             host
         });
-        router.load(&rules("masquerade", "continue"));
+        let masquerade = match ports {
+            Ports::Kept => "masquerade",
+            Ports::Random => "masquerade fully-random",
+        };
+        router.load(&rules(masquerade, "continue"));
         let namespaces = hosts.each_ref().map(Namespace::id);
-        (Home { _router: router, _hosts: hosts }, namespaces)
+        (Home { _router: router, _hosts: hosts }, namespaces, format!("192.168.{number}.3"))
     }
 
     /// Connects a site.
