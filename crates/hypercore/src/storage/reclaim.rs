@@ -4,7 +4,8 @@
 //! else. RocksDB can collect the rest: with every compaction it then copies what the oldest quarter of these files still
 //! holds into new ones. It does so whether or not anything was removed from them, and as a log's newest records take
 //! part in every compaction, so do all of its blocks: whoever appends gigabytes would write each of them many times
-//! over. So it collects only while there is something to be had by it.
+//! over (a log of 100 GB two hundred times). So it collects only while there is something to be had by it: space, or
+//! fewer files where many small ones have come together.
 
 use std::sync::atomic::Ordering;
 
@@ -17,17 +18,31 @@ use super::engine::{Engine, family};
 const COLLECT_FROM: usize = 4;
 /// ... and goes on until it is less than this part.
 const COLLECT_UNTIL: usize = 16;
+/// As well when there are more files than this, and they are smaller than that on average ...
+const MANY_FILES: usize = 32;
+const SMALL_FILE: usize = 32 * MIB;
+/// ... until there are no more than this, or they are large enough.
+const FEW_FILES: usize = 24;
+const LARGE_FILE: usize = 64 * MIB;
+
+const MIB: usize = 1024 * 1024;
+
 /// The oldest files that a compaction collects from, as a part of all.
 pub(super) const AGE_CUTOFF: f64 = 0.25;
 
 impl Engine {
-    /// Looks how much of the large values' space is that of removed ones.
+    /// Looks how much of the large values' space is that of removed ones, and in how many files they are.
     pub(super) fn look_for_garbage(&self) {
         let garbage = self.size_of("rocksdb.live-blob-file-garbage-size");
         let all = self.size_of("rocksdb.live-blob-file-size");
+        let files = self.size_of("rocksdb.num-blob-files");
         let collecting = self.collecting.load(Ordering::Relaxed);
-        let part = if collecting { COLLECT_UNTIL } else { COLLECT_FROM };
-        let worth_it = garbage > 0 && garbage >= all / part;
+        let (part, many, large) = match collecting {
+            true => (COLLECT_UNTIL, FEW_FILES, LARGE_FILE),
+            false => (COLLECT_FROM, MANY_FILES, SMALL_FILE),
+        };
+        let scattered = files > many && all / files < large;
+        let worth_it = (garbage > 0 && garbage >= all / part) || scattered;
         if worth_it != collecting {
             self.collect(worth_it, AGE_CUTOFF);
         }
@@ -74,14 +89,15 @@ mod tests {
     use super::*;
 
     const FILES: u8 = 8;
+    const MANY: u8 = 40;
     const VALUES: u8 = 8;
 
     /// Some files of large values, and a small one that is written with each of them, as a log's head is.
-    fn filled() -> (RocksStorage, tempfile::TempDir) {
+    fn filled(files: u8) -> (RocksStorage, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let memory = Memory { cache: 1 << 20, write_buffer: 1 << 20 };
         let storage = RocksStorage::open(&folder.path().join("db"), memory, FsyncPolicy::Never).unwrap();
-        for file in 0..FILES {
+        for file in 0..files {
             let mut batch = Batch::new();
             batch.put(b"head", &[file]);
             for value in 0..VALUES {
@@ -128,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_stays_is_not_copied() {
-        let (storage, folder) = filled();
+        let (storage, folder) = filled(FILES);
         let before = files(&folder);
         assert_eq!(before.len(), usize::from(FILES));
         for _ in 0..3 {
@@ -139,7 +155,7 @@ mod tests {
 
     #[test]
     fn space_comes_back_in_the_course_of_time() {
-        let (storage, _folder) = filled();
+        let (storage, _folder) = filled(FILES);
         let all = bytes(&storage);
         remove(&storage, 4);
         compaction(&storage);
@@ -155,8 +171,25 @@ mod tests {
     }
 
     #[test]
+    fn many_small_files_become_fewer() {
+        let (storage, folder) = filled(MANY);
+        let all = bytes(&storage);
+        let mut rounds = 0;
+        compaction(&storage);
+        while storage.engine.collecting.load(Ordering::Relaxed) {
+            assert!(rounds < 50, "{} files are left", files(&folder).len());
+            compaction(&storage);
+            rounds += 1;
+        }
+        let left = storage.engine.size_of("rocksdb.num-blob-files");
+        assert!(rounds > 0 && left <= FEW_FILES, "{left} files after {rounds} rounds");
+        assert!(bytes(&storage) < all * 11 / 10, "nothing is there twice");
+        assert_eq!(storage.get(&[b'v', 3, 4]).unwrap().unwrap(), vec![3; 10_000]);
+    }
+
+    #[test]
     fn space_comes_back_at_once_when_that_is_wanted() {
-        let (storage, _folder) = filled();
+        let (storage, _folder) = filled(FILES);
         let all = bytes(&storage);
         remove(&storage, 2);
         storage.compact(b"v", b"w").unwrap();
