@@ -26,28 +26,50 @@ enum Hope {
 }
 
 impl Replicator {
-    /// Ends updates when the first peers have nothing newer (`_checkUpgradeIfAvailable`).
+    /// Ends updates when the first peers have nothing newer (`_checkUpgradeIfAvailable`), and those that want everybody
+    /// asked when nobody has.
     pub(crate) fn settle_upgrades(&mut self, core: &Core, demand: &mut Demand, now: Instant) {
         self.recheck_at = None;
-        if self.wishes.upgrades.is_empty() || self.waits_for_first_peers(demand) {
+        if self.wishes.upgrades.is_empty() || self.reorgs.is_busy() || self.upgrading.is_some() {
             return;
         }
+        let (by_all, by_first): (Vec<DemandId>, Vec<DemandId>) =
+            self.wishes.upgrades.keys().partition(|id| self.wishes.upgrades_by_all.contains(id));
+        let all = self.peers.len();
+        for (ids, asked, unknown) in [
+            (by_first, MAX_PEERS_UPGRADE, self.waits_for_first_peers(demand)),
+            (by_all, all, self.waits_for_any_peer(demand)),
+        ] {
+            if ids.is_empty() || unknown {
+                continue;
+            }
+            match self.best_upgrade_hope(asked, core, now) {
+                Hope::Yes => {}
+                Hope::Until(at) => self.recheck_at = earlier(self.recheck_at, at),
+                Hope::No => {
+                    for id in ids {
+                        demand.resolve_upgrade(id, false);
+                    }
+                }
+            }
+        }
+    }
+
+    fn best_upgrade_hope(&self, asked: usize, core: &Core, now: Instant) -> Hope {
         let mut recheck = None;
-        for peer in self.peers.values().filter(|peer| peer.is_active()).take(MAX_PEERS_UPGRADE) {
+        for peer in self.peers.values().filter(|peer| peer.is_active()).take(asked) {
             match self.upgrade_hope(peer, core, now) {
-                Hope::Yes => return,
+                Hope::Yes => return Hope::Yes,
                 Hope::Until(at) => recheck = earlier(recheck, at),
                 Hope::No => {}
             }
         }
-        self.recheck_at = recheck;
-        if recheck.is_some() || self.reorgs.is_busy() || self.upgrading.is_some() {
-            return;
-        }
-        let ids: Vec<DemandId> = self.wishes.upgrades.keys().copied().collect();
-        for id in ids {
-            demand.resolve_upgrade(id, false);
-        }
+        recheck.map_or(Hope::No, Hope::Until)
+    }
+
+    /// A connection may yet turn out to have a peer of this core.
+    fn waits_for_any_peer(&self, demand: &Demand) -> bool {
+        self.opening > 0 || self.finding_peers || demand.is_finding_peers()
     }
 
     fn waits_for_first_peers(&self, demand: &Demand) -> bool {
@@ -70,7 +92,7 @@ impl Replicator {
 
     /// Ends gets that do not want to wait for a peer that may come one day.
     pub(crate) fn settle_if_available(&mut self, core: &Core, demand: &mut Demand, now: Instant) {
-        if self.wishes.if_available.is_empty() || self.waits_for_first_peers(demand) {
+        if self.wishes.if_available.is_empty() || self.waits_for_any_peer(demand) {
             return;
         }
         let mut recheck = self.recheck_at;

@@ -17,6 +17,8 @@ pub(crate) struct Wishes {
     pub(crate) ranges: Vec<RangeWish>,
     pub(crate) seeks: Vec<SeekWish>,
     pub(crate) upgrades: BTreeMap<DemandId, (u64, u64)>,
+    /// Those of them that end only when every peer has been asked.
+    pub(crate) upgrades_by_all: BTreeSet<DemandId>,
     /// Single blocks whose owners do not want to wait for a peer that may come one day.
     pub(crate) if_available: BTreeSet<(u64, DemandId)>,
 }
@@ -97,6 +99,9 @@ impl Wishes {
             }
             Want::Upgrade { length, fork } => {
                 self.upgrades.insert(id, (*length, *fork));
+                if entry.options.if_available {
+                    self.upgrades_by_all.insert(id);
+                }
             }
         }
     }
@@ -120,6 +125,7 @@ impl Wishes {
             Want::Seek { .. } => self.seeks.retain(|seek| seek.id != id),
             Want::Upgrade { .. } => {
                 self.upgrades.remove(&id);
+                self.upgrades_by_all.remove(&id);
             }
         }
     }

@@ -220,6 +220,45 @@ fn an_update_waits_for_those_who_are_being_looked_for() {
     assert_eq!(reply.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
 }
 
+/// Three peers have nothing newer, and a fourth one has not said yet what it has.
+#[test]
+fn what_asks_all_peers_waits_for_the_last_of_them() {
+    let writer = Side::writer(4);
+    let mut reader = Side::reader(&writer, Options::default());
+    let idle =
+        || Message::Synchronize(Synchronize { uploading: true, can_upgrade: true, ..Default::default() });
+    for peer in [1, 2, 3].map(PeerId) {
+        reader.open(peer);
+        reader.handle(peer, vec![idle()]);
+    }
+    let upgrade = Want::Upgrade { length: 0, fork: 0 };
+    let all = WantOptions { if_available: true, ..WantOptions::default() };
+    let add = |reader: &mut Side, want: &Want, options| {
+        let (_, reply) = reader.demand.add(want.clone(), options).unwrap();
+        reader.changed();
+        reply
+    };
+    let mut first = add(&mut reader, &upgrade, WantOptions::default());
+    assert_eq!(first.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
+    let mut now = add(&mut reader, &upgrade, all);
+    assert_eq!(now.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false), "nobody else is there");
+
+    // Its channel is being opened, then open, and then it has said what it has.
+    reader.replicator.channel_opening();
+    let mut late = add(&mut reader, &upgrade, all);
+    let mut block = add(&mut reader, &Want::Block { index: 2 }, all);
+    let mut first = add(&mut reader, &upgrade, WantOptions::default());
+    assert_eq!(first.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false), "three speak for all");
+    assert!(late.try_recv().unwrap().is_none() && block.try_recv().unwrap().is_none());
+    reader.open(PeerId(4));
+    let Side { core, demand, replicator, now } = &mut reader;
+    replicator.channel_answered(core, demand, *now);
+    assert!(late.try_recv().unwrap().is_none() && block.try_recv().unwrap().is_none());
+    reader.handle(PeerId(4), vec![idle()]);
+    assert_eq!(late.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
+    assert!(block.try_recv().unwrap().unwrap().is_err());
+}
+
 #[test]
 fn a_peer_that_only_went_to_sleep_is_called_again() {
     let writer = Side::writer(4);

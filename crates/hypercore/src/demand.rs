@@ -107,7 +107,8 @@ impl DownloadRange {
 pub struct WantOptions {
     /// Higher goes first (wire values of npm `hypercore` 11: 0 normal, 1 high, 2 very high).
     pub priority: u8,
-    /// Give up as soon as every connected peer is known not to have it.
+    /// Give up as soon as every connected peer is known not to have it. An upgrade gives up anyway; with this, only when
+    /// that is so of every peer and every connection, and not just of the first ones.
     pub if_available: bool,
 }
 

@@ -68,7 +68,12 @@ pub(crate) async fn update(
     if_available: bool,
     discovery: Arc<dyn Discovery>,
 ) -> Result<(), RpcError> {
-    let ask = UpdateOptions { wait: Some(true), min_length: Some(min_length), force: false };
+    let ask = UpdateOptions {
+        wait: Some(true),
+        min_length: Some(min_length),
+        all_peers: true,
+        ..UpdateOptions::default()
+    };
     // Listening starts before looking, so that no append falls in between.
     let mut events = core.events();
     if if_available {
@@ -140,7 +145,7 @@ pub(crate) async fn seek(
     let nobody = async {
         settled(discovery, core.discovery_key()).await;
         // Peers say how long the log is; then either the offset lies within it, or nobody has it.
-        let ask = UpdateOptions { wait: Some(true), ..UpdateOptions::default() };
+        let ask = UpdateOptions { wait: Some(true), all_peers: true, ..UpdateOptions::default() };
         while core.peer_count() > 0 {
             if core.byte_length() > byte_offset {
                 // Somebody has the tree: the answer is on its way. It is not when all peers leave.

@@ -31,6 +31,9 @@ pub struct UpdateOptions {
     pub force: bool,
     /// Wait for at least this length.
     pub min_length: Option<u64>,
+    /// Nobody has more only when every peer has said so, also those whose connections are just being made; otherwise
+    /// the first three peers speak for all.
+    pub all_peers: bool,
 }
 
 /// While it lives, updates wait for peers that are still being looked for.
@@ -120,7 +123,8 @@ impl Hypercore {
                 return Ok(false);
             }
             let length = options.min_length.map_or(length, |min| min.saturating_sub(1).max(length));
-            self.wait_for(state, Want::Upgrade { length, fork }, WantOptions::default())?
+            let asked = WantOptions { if_available: options.all_peers, ..WantOptions::default() };
+            self.wait_for(state, Want::Upgrade { length, fork }, asked)?
         };
         self.shared().wake_replicator();
         Ok(matches!(waiting.await?, Outcome::Upgrade(true)))
