@@ -14,7 +14,8 @@ const replaced = new Map([
   ['hyperspace/server.js', 'standin-server.js'],
   ['hyperspace/client.js', 'standin-client.js'],
   ['@hyperswarm/dht/index.js', 'standin-dht.js'],
-  ['hyperdrive/test/helpers/create.js', 'standin-drive.js']
+  ['hyperdrive/test/helpers/create.js', 'standin-drive.js'],
+  ['hyperdrive/test/helpers/replicator.js', 'standin-replicator.js']
 ].map(([from, to]) => [path.join(packages, from), path.join(__dirname, to)]))
 
 const resolve = Module._resolveFilename
@@ -25,8 +26,9 @@ Module._resolveFilename = function (...args) {
 
 const load = Module._load
 Module._load = function (request, parent, ...rest) {
+  const suite = parent ? parent.filename.slice(packages.length).split(path.sep, 2).join('/') : ''
+  if (request === 'corestore' && suite === 'hyperdrive/test') return require('./standin-drive.js').Corestore
   if (request === 'tape') {
-    const suite = parent.filename.slice(packages.length).split(path.sep, 2).join('/')
     if (suite === 'hyperspace/test') return require('./standin-tape.js').hyperspace
     if (suite === 'hyperdrive/test') return require('./standin-tape.js').hyperdrive
   }

@@ -12,8 +12,8 @@ const leftOut = {
 function reason (name, work) {
   if (!work) return 'it is empty'
   const text = work.toString()
-  if (/\breplicate\(/.test(text)) return 'it connects stores by a stream, which daemons do by themselves'
-  if (/\bhyperdrive\(|new Corestore\(|\btmp\(/.test(text)) return 'it makes a store of its own'
+  if (/\w\.replicate\((true|false)/.test(text)) return 'it connects stores by a stream, which daemons do by themselves'
+  if (/\bhyperdrive\(|\btmp\(/.test(text)) return 'it makes a store of its own'
   return leftOut[name]
 }
 

@@ -5,7 +5,7 @@
 //! OnAppend always goes out before the answer to the append that caused it.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
@@ -166,6 +166,15 @@ impl Mailbox {
     /// Whether there is news that waits for more.
     pub(crate) fn is_patient(&self) -> bool {
         self.lock().patient_until.is_some()
+    }
+
+    /// Adds the sessions that will be told of their cores' lengths.
+    pub(crate) fn sessions_with_news(&self, sessions: &mut HashSet<u64>) {
+        let state = self.lock();
+        sessions.extend(state.events.iter().filter_map(|event| match event {
+            Event::Append { session, .. } => Some(*session),
+            _ => None,
+        }));
     }
 
     /// Takes an event of the network, if the client knows what it goes on from.

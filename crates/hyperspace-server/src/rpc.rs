@@ -10,7 +10,7 @@ mod methods;
 mod network;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ops::Range,
     pin::Pin,
     sync::Arc,
@@ -105,11 +105,14 @@ struct Session {
     uploads: Option<Subscription>,
     /// The core's lock, while this session holds it.
     lock: Option<Turn>,
+    /// The length that was told when a core that only peers write was opened, until it is known that the client has
+    /// heard of a later one.
+    told_at_open: Option<u64>,
 }
 
 impl Session {
     fn new(core: SessionCore, events: Option<Subscription>) -> Self {
-        Self { core, _events: events, downloads: None, uploads: None, lock: None }
+        Self { core, _events: events, downloads: None, uploads: None, lock: None, told_at_open: None }
     }
 }
 
@@ -165,6 +168,8 @@ pub(crate) struct Rpc {
     /// By their resources.
     extensions: HashMap<u64, Extension>,
     topics: ClientTopics,
+    /// Sessions whose news goes out with the answers to the burst that is being worked on.
+    told_now: HashSet<u64>,
     /// Events wait because the client has not read what came before them.
     holding: bool,
     /// Received, not yet looked at.
@@ -228,6 +233,7 @@ impl Rpc {
             waits: FuturesUnordered::new(),
             appends: None,
             extensions: HashMap::new(),
+            told_now: HashSet::new(),
             holding: false,
             input: BytesMut::new(),
             burst: Bytes::new(),
@@ -279,7 +285,9 @@ impl Rpc {
         if self.at >= self.burst.len() && !self.next_burst()? {
             return Ok(false);
         }
+        self.told_now.clear();
         if self.mailbox.is_patient() {
+            self.mailbox.sessions_with_news(&mut self.told_now);
             // What is answered from here on may depend on it.
             self.drain_events()?;
         }

@@ -332,6 +332,66 @@ async fn only_what_was_announced_is_joined_again() {
     daemon.server.stop().await;
 }
 
+/// Thousands of topics are announced again after a restart, and whoever asks for something is not behind them in a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_does_not_wait_for_thousands_of_remembered_topics() {
+    const TOPICS: u16 = 3000;
+    let topic = |number: u16| [number.to_le_bytes(); 16].concat();
+    let store = Corestore::memory();
+    let database = store.database().clone();
+    let primary_key = *store.primary_key();
+    let daemon = Daemon::start(ServerOptions { store: Some(store), ..ServerOptions::default() }).await;
+    let mut client = daemon.client().await;
+    for number in 0..TOPICS {
+        client.configure(remembered(topic(number), true, false)).await;
+    }
+    assert_eq!(client.statuses().await.len(), usize::from(TOPICS));
+    daemon.server.stop().await;
+
+    let node = dht().await;
+    let other = Daemon::online(&node).await;
+    let mut writer = other.client().await;
+    let log = writer.open(0, None).await;
+    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
+    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    let wanted = log.discovery_key.clone().unwrap();
+    writer.configure(flushed(setting(&wanted, true, false))).await;
+
+    let store = Corestore::from_database_with_primary_key(database, primary_key).unwrap();
+    let options =
+        ServerOptions { store: Some(store), network: Some(network(&node)), ..ServerOptions::default() };
+    let daemon = Daemon::start(options).await;
+    let mut client = daemon.client().await;
+    assert_eq!(client.statuses().await.len(), usize::from(TOPICS));
+    // In no topic of its own: this waits until all that is joined has had its round.
+    client.open(0, None).await;
+    let all = client.send(Method::HypercoreGet, &get(0, 7)).await;
+    client.open(1, Some(log.key.clone())).await;
+    let looked_up = client.send(Method::NetworkConfigure, &flushed(setting(&wanted, false, true))).await;
+    let got = client.send(Method::HypercoreGet, &GetRequest { resource_id: 1, ..get(1, 0) }).await;
+    let mut answers = Vec::new();
+    while answers.len() < 3 {
+        let (header, _) = timeout(DEADLINE, client.next()).await.expect("an answer");
+        if header.kind != Kind::Request {
+            answers.push((header.id, header.kind));
+        }
+    }
+    assert_eq!(answers[2], (all, Kind::Error), "the others are answered long before: {answers:?}");
+    assert!(answers.contains(&(looked_up, Kind::Response)) && answers.contains(&(got, Kind::Response)));
+
+    // And by now, all of them are announced.
+    let third = Daemon::online(&node).await;
+    let mut finder = third.client().await;
+    finder.configure(flushed(setting(topic(TOPICS - 1), false, true))).await;
+    let found: Vec<_> =
+        finder.network().await.peers.iter().map(|peer| peer.remote_public_key.clone()).collect();
+    assert_eq!(found, [&daemon.server.public_key()[..]]);
+    third.server.stop().await;
+    other.server.stop().await;
+    daemon.server.stop().await;
+    node.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_comes_as_soon_as_its_topic_is_looked_up() {
     let node = dht().await;

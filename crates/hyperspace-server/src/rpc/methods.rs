@@ -135,7 +135,9 @@ impl Rpc {
             discovery_key: Some(Bytes::copy_from_slice(info.discovery_key.as_bytes())),
         };
         self.outbox.response(call, &response);
-        self.table.add_session(request.id, Session::new(holder, Some(events)));
+        let told_at_open = (told == Told::PlainOfPeers).then_some(info.length);
+        let session = Session { told_at_open, ..Session::new(holder, Some(events)) };
+        self.table.add_session(request.id, session);
         Ok(())
     }
 
@@ -170,17 +172,7 @@ impl Rpc {
     }
 
     fn get(&mut self, call: Header, request: GetRequest) -> Result<(), Gone> {
-        let core = match self.core(request.id) {
-            Ok(_) if self.has_resource(request.resource_id) => Err(resource_in_use(request.resource_id)),
-            core => core,
-        };
-        let core = match core {
-            Ok(core) => core,
-            Err(error) => {
-                self.outbox.error(call, &error);
-                return Ok(());
-            }
-        };
+        let Some(core) = self.core_for(call, request.id, Some(request.resource_id)) else { return Ok(()) };
         match core.try_get(request.seq) {
             Ok(Some(block)) => self.outbox.block_response(call, block),
             Ok(None) if !request.wait() => {
@@ -314,16 +306,14 @@ impl Rpc {
     }
 
     fn update(&mut self, call: Header, request: UpdateRequest) -> Result<(), Gone> {
-        let core = match self.core(request.id) {
-            Ok(core) => core,
-            Err(error) => {
-                self.outbox.error(call, &error);
-                return Ok(());
-            }
-        };
+        let Some(core) = self.core_for(call, request.id, None) else { return Ok(()) };
         // Absent is 0, as the Node server reads it: done at once.
         let min_length = request.min_length();
         if core.length() >= min_length {
+            // It may have become so just now: the client knows the length from the event, and that goes first.
+            self.mailbox.sessions_with_news(&mut self.told_now);
+            self.drain_events()?;
+            self.repeat_missed_news(&core, request.id, min_length);
             self.outbox.response(call, &());
         } else if request.if_available() && core.writable() {
             self.outbox.error(call, &RpcError::sentence(text::NO_UPDATE_AVAILABLE));
@@ -335,14 +325,25 @@ impl Rpc {
         Ok(())
     }
 
+    /// The Node client (1.18.0) takes the length from the answer to Open after it has worked on everything that has come
+    /// with that, and so forgets events that have come at the same time. A client that asks for a block more than it
+    /// was told when it opened the core has missed the news, unless that goes out with this very answer.
+    fn repeat_missed_news(&mut self, core: &Hypercore, id: u64, min_length: u64) {
+        let Some(session) = self.table.session_mut(id) else { return };
+        let Some(told) = session.told_at_open else { return };
+        let info = core.info();
+        if info.length <= told {
+            return;
+        }
+        session.told_at_open = None;
+        if min_length == told.saturating_add(1) && !self.told_now.contains(&id) {
+            let event = AppendEvent { id, length: info.length, byte_length: info.byte_length };
+            self.outbox.event(Method::HypercoreOnAppend, &event);
+        }
+    }
+
     fn seek(&mut self, call: Header, request: SeekRequest) -> Result<(), Gone> {
-        let core = match self.core(request.id) {
-            Ok(core) => core,
-            Err(error) => {
-                self.outbox.error(call, &error);
-                return Ok(());
-            }
-        };
+        let Some(core) = self.core_for(call, request.id, None) else { return Ok(()) };
         let end = if request.end() == 0 { u64::MAX } else { request.end() };
         let found = if request.byte_offset == core.byte_length() {
             Ok(Some((core.length(), 0)))
@@ -350,7 +351,10 @@ impl Rpc {
             core.try_seek(request.byte_offset)
         };
         match found {
-            Ok(Some((seq, block_offset))) => self.outbox.response(call, &SeekResponse { seq, block_offset }),
+            Ok(Some((seq, block_offset))) => {
+                self.drain_events()?;
+                self.outbox.response(call, &SeekResponse { seq, block_offset });
+            }
             Ok(None) | Err(Error::OutOfBounds { .. }) => {
                 if !request.wait() || end <= request.start() {
                     let beyond = request.byte_offset > core.byte_length();
@@ -370,17 +374,7 @@ impl Rpc {
     }
 
     fn download(&mut self, call: Header, request: DownloadRequest) -> Result<(), Gone> {
-        let core = match self.core(request.id) {
-            Ok(_) if self.has_resource(request.resource_id) => Err(resource_in_use(request.resource_id)),
-            core => core,
-        };
-        let core = match core {
-            Ok(core) => core,
-            Err(error) => {
-                self.outbox.error(call, &error);
-                return Ok(());
-            }
-        };
+        let Some(core) = self.core_for(call, request.id, Some(request.resource_id)) else { return Ok(()) };
         let (start, end, linear) = (request.start(), request.end(), request.linear());
         let range = if request.blocks.is_empty() {
             let end = (end != 0 && !request.live()).then_some(end);
@@ -443,6 +437,17 @@ impl Rpc {
             *place(session) = None;
         }
         self.outbox.response(call, &());
+    }
+
+    /// The core of a session, for a call that takes this resource if it has to wait. Without it, the call is answered.
+    fn core_for(&mut self, call: Header, session: u64, resource: Option<u64>) -> Option<Hypercore> {
+        let taken = resource.filter(|resource| self.has_resource(*resource));
+        match (self.core(session), taken) {
+            (Ok(core), None) => return Some(core),
+            (Ok(_), Some(resource)) => self.outbox.error(call, &resource_in_use(resource)),
+            (Err(error), _) => self.outbox.error(call, &error),
+        }
+        None
     }
 
     pub(super) fn with_core<T>(
