@@ -12,7 +12,7 @@ const daemon = require('./daemon.js')
 
 let count = 0
 let dht = null
-// The store of every drive.
+// The store of every drive, and of every corestore.
 const stores = new WeakMap()
 
 // A daemon, and a client with a store. Tests use it at once: what they ask before the daemon is there, or while it is
@@ -32,6 +32,7 @@ class Store {
     this._stream = stream
     this._held = 0
     this.corestore = new HyperspaceClient(stream).corestore()
+    stores.set(this.corestore, this)
   }
 
   // What is asked from here on waits until `work` is done.
@@ -65,8 +66,8 @@ async function meet (one, two) {
 
 module.exports = function create (key, opts) {
   if (key && !Buffer.isBuffer(key)) [key, opts] = [null, key]
-  const store = new Store()
-  const drive = new Hyperdrive((opts && opts.corestore) || store.corestore, key, opts)
+  const store = (opts && stores.get(opts.corestore)) || new Store()
+  const drive = new Hyperdrive(store.corestore, key, opts)
   stores.set(drive, store)
   return drive
 }

@@ -6,13 +6,16 @@ const races = require('./races.js')
 
 const leftOut = {
   'provide keypair': 'the RPC has no words for the key pair of a core',
+  'can watch multiple mounts': 'it counts on events in the tick in which a write is done',
+  'can watch nested mounts': 'it counts on events in the tick in which a write is done',
+  'can watch cyclic mounts': 'it counts on events in the tick in which a write is done',
   'content feed gets generated consistently': 'the RPC has no words for the master key of a store'
 }
 
 function reason (name, work) {
   if (!work) return 'it is empty'
   const text = work.toString()
-  if (/\w\.replicate\((true|false)/.test(text)) return 'it connects stores by a stream, which daemons do by themselves'
+  if (/\] = r\.replicate\(|\.replicate\((true|false)/.test(text)) return 'it does something to the stream between stores'
   if (/\bhyperdrive\(|\btmp\(/.test(text)) return 'it makes a store of its own'
   return leftOut[name]
 }

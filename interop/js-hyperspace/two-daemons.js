@@ -188,6 +188,8 @@ async function main () {
   const overwrite = { announce: true, lookup: true, flush: true }
   say('late configures', (await late.network.configure(topic, overwrite)).status)
   await late.close()
+  // Its wishes go with it, as soon as the daemon has noticed.
+  while ((await b.client.network.status(topic)).announce);
 
   say('leave', (await b.client.network.configure(topic, { announce: false, lookup: false, flush: true })).status || null)
   say('left', [(await b.client.network.status(topic)) || null, await b.client.network.allStatuses()])

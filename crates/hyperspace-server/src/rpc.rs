@@ -105,14 +105,24 @@ struct Session {
     uploads: Option<Subscription>,
     /// The core's lock, while this session holds it.
     lock: Option<Turn>,
-    /// The length that was told when a core that only peers write was opened, until it is known that the client has
-    /// heard of a later one.
-    told_at_open: Option<u64>,
+    /// Whether the client may have missed news of the core's length.
+    news: News,
+}
+
+/// What is known of the news that a client has of the length of a core that only peers write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// It was told this length when it opened the core, and has not used the core since.
+    Opened(u64),
+    /// It was told of another length before it is known to have worked on the first one.
+    MaybeMissed(u64),
+    /// It has all that was told.
+    Heard,
 }
 
 impl Session {
     fn new(core: SessionCore, events: Option<Subscription>) -> Self {
-        Self { core, _events: events, downloads: None, uploads: None, lock: None, told_at_open: None }
+        Self { core, _events: events, downloads: None, uploads: None, lock: None, news: News::Heard }
     }
 }
 

@@ -11,8 +11,8 @@ use hyperspace_common::{
 };
 
 use super::{
-    APPEND_BYTES_AT_ONCE, APPENDS_AT_ONCE, AppendGroup, Done, Gone, LARGE_APPEND, Rpc, Session, SessionCore,
-    at_length,
+    APPEND_BYTES_AT_ONCE, APPENDS_AT_ONCE, AppendGroup, Done, Gone, LARGE_APPEND, News, Rpc, Session,
+    SessionCore, at_length,
 };
 use crate::{
     answer::{core_error, invalid_session, is_event, resource_in_use},
@@ -135,8 +135,8 @@ impl Rpc {
             discovery_key: Some(Bytes::copy_from_slice(info.discovery_key.as_bytes())),
         };
         self.outbox.response(call, &response);
-        let told_at_open = (told == Told::PlainOfPeers).then_some(info.length);
-        let session = Session { told_at_open, ..Session::new(holder, Some(events)) };
+        let news = if told == Told::PlainOfPeers { News::Opened(info.length) } else { News::Heard };
+        let session = Session { news, ..Session::new(holder, Some(events)) };
         self.table.add_session(request.id, session);
         Ok(())
     }
@@ -311,9 +311,12 @@ impl Rpc {
         let min_length = request.min_length();
         if core.length() >= min_length {
             // It may have become so just now: the client knows the length from the event, and that goes first.
-            self.mailbox.sessions_with_news(&mut self.told_now);
             self.drain_events()?;
-            self.repeat_missed_news(&core, request.id, min_length);
+            if self.news(&core, request.id) == News::MaybeMissed(min_length.saturating_sub(1)) {
+                let (id, info) = (request.id, core.info());
+                let event = AppendEvent { id, length: info.length, byte_length: info.byte_length };
+                self.outbox.event(Method::HypercoreOnAppend, &event);
+            }
             self.outbox.response(call, &());
         } else if request.if_available() && core.writable() {
             self.outbox.error(call, &RpcError::sentence(text::NO_UPDATE_AVAILABLE));
@@ -325,21 +328,22 @@ impl Rpc {
         Ok(())
     }
 
-    /// The Node client (1.18.0) takes the length from the answer to Open after it has worked on everything that has come
-    /// with that, and so forgets events that have come at the same time. A client that asks for a block more than it
-    /// was told when it opened the core has missed the news, unless that goes out with this very answer.
-    fn repeat_missed_news(&mut self, core: &Hypercore, id: u64, min_length: u64) {
-        let Some(session) = self.table.session_mut(id) else { return };
-        let Some(told) = session.told_at_open else { return };
-        let info = core.info();
-        if info.length <= told {
-            return;
-        }
-        session.told_at_open = None;
-        if min_length == told.saturating_add(1) && !self.told_now.contains(&id) {
-            let event = AppendEvent { id, length: info.length, byte_length: info.byte_length };
-            self.outbox.event(Method::HypercoreOnAppend, &event);
-        }
+    /// What is known of the news that the client has, now that it uses the core. The Node client (1.18.0) takes the length
+    /// from the answer to Open after it has worked on everything that has come with that, and so forgets events that
+    /// have come at the same time: what it is told before it uses the core it may have missed. It has if it then asks
+    /// for an update from the first length on.
+    fn news(&mut self, core: &Hypercore, id: u64) -> News {
+        let Some(session) = self.table.session_mut(id) else { return News::Heard };
+        session.news = match session.news {
+            News::Opened(told) if core.length() > told && !self.told_now.contains(&id) => {
+                // Unless it is told just now, and then goes out with this very answer.
+                self.mailbox.sessions_with_news(&mut self.told_now);
+                if self.told_now.contains(&id) { News::Heard } else { News::MaybeMissed(told) }
+            }
+            News::Opened(_) => News::Heard,
+            news => news,
+        };
+        session.news
     }
 
     fn seek(&mut self, call: Header, request: SeekRequest) -> Result<(), Gone> {
@@ -443,7 +447,10 @@ impl Rpc {
     fn core_for(&mut self, call: Header, session: u64, resource: Option<u64>) -> Option<Hypercore> {
         let taken = resource.filter(|resource| self.has_resource(*resource));
         match (self.core(session), taken) {
-            (Ok(core), None) => return Some(core),
+            (Ok(core), None) => {
+                self.news(&core, session);
+                return Some(core);
+            }
             (Ok(_), Some(resource)) => self.outbox.error(call, &resource_in_use(resource)),
             (Err(error), _) => self.outbox.error(call, &error),
         }
