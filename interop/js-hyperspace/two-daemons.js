@@ -152,7 +152,10 @@ async function main () {
   say('announce', (await a.client.network.configure(topic, announce)).status)
   // Not flushed: what is asked next waits for it all the same.
   say('lookup', (await b.client.network.configure(topic, { announce: false, lookup: true, flush: false })).status)
-  say('update', await failure(copy.update()))
+  // Our daemon tells of the length unasked, and may have done so by now.
+  const known = copy.length === 2
+  const update = await failure(copy.update())
+  say('update', known ? 'done' : update)
   // The Node daemon is at times too early with its answer.
   while (copy.length < 2) await failure(copy.update())
   say('get', await failure(copy.get(1)))

@@ -316,6 +316,7 @@ impl Rpc {
                 let (id, info) = (request.id, core.info());
                 let event = AppendEvent { id, length: info.length, byte_length: info.byte_length };
                 self.outbox.event(Method::HypercoreOnAppend, &event);
+                self.table.session_mut(id).into_iter().for_each(|session| session.news = News::Heard);
             }
             self.outbox.response(call, &());
         } else if request.if_available() && core.writable() {
