@@ -26,7 +26,7 @@ Module._resolveFilename = function (...args) {
 
 const load = Module._load
 Module._load = function (request, parent, ...rest) {
-  const suite = parent ? parent.filename.slice(packages.length).split(path.sep, 2).join('/') : ''
+  const suite = parent && parent.filename ? parent.filename.slice(packages.length).split(path.sep, 2).join('/') : ''
   if (request === 'corestore' && suite === 'hyperdrive/test') return require('./standin-drive.js').Corestore
   if (request === 'tape') {
     if (suite === 'hyperspace/test') return require('./standin-tape.js').hyperspace
