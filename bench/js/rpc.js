@@ -98,7 +98,8 @@ measure(async (folder) => {
   const seconds = now() - start
   const { user, system } = process.cpuUsage(cpu)
   const resident = memory()
+  const result = value(seconds, memory) ?? resident
   await client.close()
   await end()
-  return { value: value(seconds, memory) ?? resident, memory: resident, busy: (user + system) / 1e6 / seconds }
+  return { value: result, memory: resident, busy: (user + system) / 1e6 / seconds }
 })
