@@ -54,34 +54,42 @@ async fn carry(near: TcpStream, far: TcpStream, limit: u64, cuts: &AtomicUsize) 
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
     let (over, _) = watch::channel(());
-    let there = tokio::spawn(pipe(near_read, far_write, u64::MAX, over.clone()));
-    if pipe(far_read, near_write, limit, over).await {
+    let there = tokio::spawn(pipe(near_read, far_write, u64::MAX, over.clone(), || {}));
+    let count = || {
         cuts.fetch_add(1, Ordering::AcqRel);
-    }
+    };
+    pipe(far_read, near_write, limit, over, count).await;
     let _ = there.await;
 }
 
-/// Carries bytes until an end, `limit`, or the end of the other direction; true when the limit cut it.
-async fn pipe(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, limit: u64, over: watch::Sender<()>) -> bool {
+/// Carries bytes until an end, `limit`, or the end of the other direction. When it is the limit, `cut` is called before
+/// either peer can notice.
+async fn pipe(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    limit: u64,
+    over: watch::Sender<()>,
+    cut: impl FnOnce(),
+) {
     let mut ended = over.subscribe();
     let mut left = limit;
     let mut buffer = vec![0; 16 * 1024];
-    let cut = loop {
+    loop {
         let read = tokio::select! {
             read = from.read(&mut buffer) => read,
-            _ = ended.changed() => break false,
+            _ = ended.changed() => break,
         };
-        let Ok(count @ 1..) = read else { break false };
+        let Ok(count @ 1..) = read else { break };
         let passed = usize::try_from(left).map_or(count, |left| count.min(left));
         left -= passed as u64;
         if to.write_all(&buffer[..passed]).await.is_err() {
-            break false;
+            break;
         }
         if left == 0 {
-            break true;
+            cut();
+            break;
         }
-    };
+    }
     // Both halves of both sockets are dropped by both directions: the connection is gone for either peer.
     over.send_replace(());
-    cut
 }
