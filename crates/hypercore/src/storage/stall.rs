@@ -110,7 +110,7 @@ impl RocksStorage {
         self.refusals.note_room(room) >= GIVEN_UP
     }
 
-    /// Closes the database and opens it, unless readers leave no gap.
+    /// Closes the database and opens it; an error when readers leave no gap, so that the commit ends and can be repeated.
     fn reopen(&self) -> Result<(), StorageError> {
         for _ in 0..GAPS {
             let reopened = self.engine.reopen().map_err(|error| StorageError::Io {
@@ -120,11 +120,13 @@ impl RocksStorage {
             if reopened {
                 tracing::info!(path = %self.engine.path().display(), "opened again: the disk was full for a while");
                 self.refusals.note_room(false);
-                break;
+                return Ok(());
             }
             thread::sleep(RETRY);
         }
-        Ok(())
+        let reason = "the disk was full for a while, and the store has to be opened again, but somebody reads all the \
+                      time; try it again";
+        Err(StorageError::Io { operation: "reopening", reason: reason.to_owned() })
     }
 
     /// Forces what was written to disk in a way that does no harm when the disk is full, or was a moment ago.
@@ -209,4 +211,37 @@ fn free_space(path: &Path) -> Option<u64> {
 #[cfg(not(unix))]
 fn free_space(_path: &Path) -> Option<u64> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::Memory;
+    use super::super::folder::FsyncPolicy;
+    use super::super::{Read, Storage};
+    use super::*;
+
+    #[test]
+    fn a_commit_ends_when_readers_leave_no_gap_and_is_done_when_they_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory { cache: 1 << 20, write_buffer: 1 << 20 };
+        let storage = RocksStorage::open(&folder.path().join("db"), memory, FsyncPolicy::Never).unwrap();
+        let batch = |value: &[u8]| {
+            let mut batch = Batch::new();
+            batch.put(b"key", value);
+            batch
+        };
+        storage.commit(&batch(b"before")).unwrap();
+        let mut refused = None;
+        storage
+            .with_snapshot(&mut |_| {
+                let write = || storage.write_reopened(&batch(b"refused"), false);
+                refused = Some(std::thread::scope(|threads| threads.spawn(write).join().unwrap()));
+            })
+            .unwrap();
+        let said = refused.unwrap().unwrap_err().to_string();
+        assert!(said.contains("somebody reads"), "{said}");
+        assert_eq!(storage.get(b"key").unwrap().unwrap(), "before");
+        storage.write_reopened(&batch(b"after"), false).unwrap();
+        assert_eq!(storage.get(b"key").unwrap().unwrap(), "after");
+    }
 }
