@@ -170,15 +170,16 @@ impl Attempt {
             parts: (found.finished.result.clone(), public_key, core.keep_alive),
         };
         let mut relay = pin!(OptionFuture::from(relay_of(&core, &options, relay_through, &found, &handle)));
+        let has_relay = found.payload.relay_through.is_some() || relay_through.is_some();
         let mut path: Option<RelayPath> = None;
         let mut direct = pin!(OptionFuture::from(Some(async {
             match early {
                 Some(way) => Ok(way),
-                None => reach::reach(&core, &options, &target, firewall, &found).await,
+                None => reach::reach(&core, &options, &target, firewall, &found, has_relay).await,
             }
         })));
         let (mut direct_failed, mut relay_failed) = (None, None);
-        let mut relay_over = found.payload.relay_through.is_none() && relay_through.is_none();
+        let mut relay_over = !has_relay;
         let mut direct_over = false;
         let way = loop {
             tokio::select! {

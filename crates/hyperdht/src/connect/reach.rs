@@ -66,16 +66,22 @@ pub(super) fn relays(found: &Found) -> Option<(u64, &[RelayInfo])> {
     (!holepunch.relays.is_empty()).then_some((holepunch.id, &holepunch.relays[..]))
 }
 
-/// Finds a way that a packet can go.
+/// Finds a way that a packet can go. If a relay can carry the connection otherwise, only one that is known to lead to
+/// somebody.
 pub(super) async fn reach(
     core: &Arc<Core>,
     options: &ConnectOptions,
     target: &[u8; 32],
     ours: Firewall,
     found: &Found,
+    has_relay: bool,
 ) -> Result<Way, ConnectError> {
     match plan(found, ours, options.local_connection) {
         Plan::Direct(address) => {
+            // Nothing has come from there yet, and who goes there gives the relay up.
+            if has_relay && found.relayed && core.rpc.ping(address, PingOptions::default()).await.is_err() {
+                return Err(ConnectError::Holepunch { why: "the server does not answer where it is said to be" });
+            }
             count(&core.counters.punches_open);
             Ok((core.rpc.socket(), address))
         }
@@ -121,4 +127,64 @@ async fn look_nearby(core: &Core, addresses: &[SocketAddr]) -> Option<Way> {
     let address = match_address(&core.local_addresses(), addresses).or(addresses.first().copied())?;
     core.rpc.ping(address, PingOptions::default()).await.ok()?;
     Some((core.rpc.server_socket(), address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::PeerHandshake;
+    use crate::messages::NoisePayload;
+    use crate::{DhtOptions, HyperDht, KeyPair};
+
+    /// What a handshake through a node told of a server that says that everybody reaches it, at `address`.
+    fn open_server(address: SocketAddr) -> Found {
+        let (ours, theirs) = (KeyPair::generate(), KeyPair::generate());
+        let mut client = PeerHandshake::client(&ours, theirs.public).unwrap();
+        let mut server = PeerHandshake::server(&theirs).unwrap();
+        server.receive(&client.send(&NoisePayload::default()).unwrap()).unwrap();
+        client.receive(&server.send(&NoisePayload::default()).unwrap()).unwrap();
+        let between = SocketAddr::from(([127, 0, 0, 1], 1));
+        Found {
+            finished: client.finish().unwrap(),
+            payload: NoisePayload { firewall: Firewall::Open, ..NoisePayload::default() },
+            remote_id: 1,
+            relayed: true,
+            relay_address: between,
+            server_address: address,
+            client_address: between,
+            asked: Vec::new(),
+        }
+    }
+
+    async fn try_to_reach(node: &HyperDht, found: &Found, has_relay: bool) -> Result<Way, ConnectError> {
+        let (core, options) = (node.core(), ConnectOptions::default());
+        let reached = reach(&core, &options, &[0; 32], Firewall::Unknown, found, has_relay);
+        tokio::time::timeout(Duration::from_secs(30), reached).await.expect("takes too long")
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_given_up_for_somebody_who_answers_alone() {
+        let node = HyperDht::bootstrapper(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let options = || DhtOptions {
+            bootstrap: Some(vec![node.local_address().to_string()]),
+            host: [127, 0, 0, 1].into(),
+            port: 0,
+            ..DhtOptions::default()
+        };
+        let there = HyperDht::new(options()).await.unwrap();
+        let answers = open_server(there.local_address());
+        let (_, address) = try_to_reach(&node, &answers, true).await.unwrap();
+        assert_eq!(address, there.local_address());
+        assert_eq!(node.status().punches.open, 1);
+
+        // The port is taken, and nobody answers there.
+        let nobody = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let silent = open_server(nobody.local_addr().unwrap());
+        let gone = try_to_reach(&node, &silent, true).await.unwrap_err();
+        assert!(matches!(gone, ConnectError::Holepunch { .. }), "{gone}");
+        assert_eq!(node.status().punches.open, 1);
+        // Without a relay there is nothing to lose.
+        let (_, address) = try_to_reach(&node, &silent, false).await.unwrap();
+        assert_eq!(address, silent.server_address);
+    }
 }
