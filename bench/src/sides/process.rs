@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// A process that says and is told lines of JSON. Dropping it kills it.
@@ -29,6 +29,14 @@ impl Process {
     pub(super) fn next(&mut self) -> Result<Value> {
         let line = self.lines.next().context("the other process ended early")??;
         Ok(serde_json::from_str(&line)?)
+    }
+
+    /// The last line of a process that ends by itself, once it has: it has processes of its own to end before.
+    pub(super) fn last(mut self) -> Result<Value> {
+        let value = self.next()?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the other process failed ({status})");
+        Ok(value)
     }
 
     /// A port in the next line.

@@ -73,7 +73,7 @@ pub(super) fn log_to_npm((count, size): (u64, usize), unit: &str) -> Result<f64>
     let mut command = Command::new("node");
     command.arg(script()).arg("replicate").arg(count.to_string()).arg(size.to_string()).arg(unit);
     command.env("SWARM_WRITER", "rust").env("BENCH_PROGRAM", std::env::current_exe()?);
-    Process::start(&mut command)?.next()?["value"].as_f64().context("the script says a value")
+    Process::start(&mut command)?.last()?["value"].as_f64().context("the script says a value")
 }
 
 fn script() -> &'static str {

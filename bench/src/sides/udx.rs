@@ -107,7 +107,7 @@ pub(super) fn receive_from_npm(network: Network) -> Result<f64> {
     command.arg(script()).arg("megabytes").arg(network.bytes.to_string());
     command.arg(network.delay_ms.to_string()).arg(network.loss_ppm.to_string());
     command.env("UDX_SINK", "rust").env("BENCH_PROGRAM", env::current_exe()?);
-    Process::start(&mut command)?.next()?["value"].as_f64().context("the script says a value")
+    Process::start(&mut command)?.last()?["value"].as_f64().context("the script says a value")
 }
 
 /// The reader's half.
