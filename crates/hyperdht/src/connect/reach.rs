@@ -80,7 +80,9 @@ pub(super) async fn reach(
         Plan::Direct(address) => {
             // Nothing has come from there yet, and who goes there gives the relay up.
             if has_relay && found.relayed && core.rpc.ping(address, PingOptions::default()).await.is_err() {
-                return Err(ConnectError::Holepunch { why: "the server does not answer where it is said to be" });
+                return Err(ConnectError::Holepunch {
+                    why: "the server does not answer where it is said to be",
+                });
             }
             count(&core.counters.punches_open);
             Ok((core.rpc.socket(), address))
