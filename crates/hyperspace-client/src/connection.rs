@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::{channel::oneshot, future::BoxFuture};
 use hyperspace_common::{Decoder, Header, Kind, Message, Method, Outbox, Required, RpcError, decode};
 use tokio::{
@@ -34,6 +34,10 @@ const MAX_IN_FLIGHT: usize = 16_384;
 const MAX_UNSENT: usize = 4 << 20;
 /// How much is read at once.
 const READ_BURST: usize = 64 << 10;
+/// From this length on a frame is read to its end and this much further: with small ones a burst brings many, but what it
+/// brings of the large one that follows has to be moved to that one's memory.
+const LARGE_FRAME: usize = 32 << 10;
+const BEYOND: usize = 2 << 10;
 /// Memory for writing that is kept while nothing is to be written.
 const KEEP_UNSENT: usize = 64 << 10;
 /// Answers at most this long get memory of their own: a small block that a program keeps must not hold a whole
@@ -473,8 +477,10 @@ impl Driver {
                     state.driver = Some(context.waker().clone());
                 }
             }
-            self.input.reserve(READ_BURST);
-            match ready!(poll_read_buf(Pin::new(&mut self.reader), context, &mut self.input)) {
+            let room = room_for(&self.input);
+            self.input.reserve(room);
+            let mut input = (&mut self.input).limit(room);
+            match ready!(poll_read_buf(Pin::new(&mut self.reader), context, &mut input)) {
                 Ok(0) => return Poll::Ready(ClientError::Disconnected("the daemon closed it".into())),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(ClientError::io(&error)),
@@ -536,6 +542,13 @@ impl Driver {
     }
 }
 
+/// How much to read behind what has come of a frame. Never more than twice a burst, whatever the frame says of itself.
+fn room_for(input: &[u8]) -> usize {
+    // A fault is found when the frame is taken.
+    let wanted = Decoder::default().wanted(input).unwrap_or(0);
+    if input.len() + wanted < LARGE_FRAME { READ_BURST } else { wanted.min(2 * READ_BURST) + BEYOND }
+}
+
 /// Reads an answer's payload.
 pub(crate) fn decode_answer<R: Required>(payload: Bytes) -> Result<R, ClientError> {
     decode(payload).map_err(|error| ClientError::Protocol(error.to_string()))
@@ -544,5 +557,30 @@ pub(crate) fn decode_answer<R: Required>(payload: Bytes) -> Result<R, ClientErro
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_frame_is_read_to_its_end_and_no_claim_takes_memory() {
+        let mut outbox = Outbox::new();
+        let call = Header::request(Method::HypercoreGet, 7);
+        outbox.block_response(call, Bytes::from(vec![1; 64 << 10]));
+        let frame = outbox.take();
+        // Whatever has come of it, the next read ends behind it.
+        for came in [READ_BURST, 3000, 40_000, frame.len() - 1] {
+            assert_eq!(room_for(&frame[..came]), frame.len() - came + BEYOND, "{came}");
+        }
+        assert_eq!(room_for(&[]), READ_BURST);
+        outbox.block_response(call, Bytes::from(vec![1; 100]));
+        assert_eq!(room_for(&outbox.take()[..50]), READ_BURST);
+        // A frame of 200 MiB, of which nothing but the length has come.
+        let mut claim = BytesMut::new();
+        Header::response(Method::HypercoreGet, 7).write(200 << 20, &mut claim);
+        assert_eq!(room_for(&claim), 2 * READ_BURST + BEYOND);
+        assert_eq!(room_for(&[0xff; 100]), READ_BURST);
     }
 }

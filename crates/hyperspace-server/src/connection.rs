@@ -109,10 +109,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Reads what is there: a burst, or more of large frames.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Gone> {
-        let mut received = false;
+        let (mut received, mut room) = (false, READ_BURST);
         loop {
             let input = self.rpc.input();
-            input.reserve(READ_BURST);
+            input.reserve(room);
             match poll_read_buf(Pin::new(&mut self.io), context, input) {
                 Poll::Ready(Ok(0)) => {
                     self.ended = true;
@@ -128,9 +128,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     return Ok(Poll::Pending);
                 }
             }
-            if input.len() >= GATHER || !self.rpc.has_large_input() {
+            let length = input.len();
+            if length >= GATHER || !self.rpc.has_large_input() {
                 return Ok(Poll::Ready(()));
             }
+            // For all that is gathered, so that it is not moved as it grows.
+            room = GATHER + READ_BURST - length;
         }
     }
 
