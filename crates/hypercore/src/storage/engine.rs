@@ -141,7 +141,10 @@ fn database_options() -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // Written out as it comes, files and log: the engine forces both to disk whenever it sorts a write buffer into
+    // files (the log, too, since there are two column families), and would wait for all of it then.
     options.set_bytes_per_sync(1024 * 1024);
+    options.set_wal_bytes_per_sync(1024 * 1024);
     options.set_max_background_jobs(2);
     // Files beyond this number are opened when they are read.
     options.set_max_open_files(256);
