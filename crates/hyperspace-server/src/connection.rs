@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::yield_now,
     time::{Instant, Sleep, sleep},
 };
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
@@ -32,6 +33,31 @@ const KEEP: usize = 64 << 10;
 /// How long the last answers of a connection that ends may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// How long the next request is waited for awake, when the last ones came as soon as that.
+const AWAKE: Duration = Duration::from_micros(100);
+/// Whoever waits awake and gets to look this rarely keeps others from their work.
+const CROWDED: Duration = Duration::from_micros(30);
+
+/// Whether a client that asks again as soon as it has its answer is waited for awake: what it takes to wake a thread is
+/// more than most calls take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chat {
+    /// For a moment, as long as it goes on like that and the core is not wanted by others.
+    Awaited,
+    /// Never.
+    Ignored,
+}
+
+/// Waits awake for the next request, if that is likely to come at once.
+struct Watch {
+    chat: Chat,
+    /// The last wait was short.
+    brisk: bool,
+    /// Since when nothing came.
+    since: Option<Instant>,
+    looked: Instant,
+}
+
 /// A client and its stream.
 pub(crate) struct Connection<IO> {
     io: IO,
@@ -40,6 +66,7 @@ pub(crate) struct Connection<IO> {
     /// Runs while answers are ready that the client does not read.
     stalled: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    watch: Watch,
 }
 
 /// Serves the client until either side ends.
@@ -65,9 +92,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         mailbox: Arc<Mailbox>,
         client: u64,
         limits: Limits,
+        chat: Chat,
     ) -> Self {
         let stall = limits.stall;
-        Self { io, rpc: Rpc::new(server, mailbox, client, limits), stall, stalled: None, ended: false }
+        let rpc = Rpc::new(server, mailbox, client, limits);
+        Self { io, rpc, stall, stalled: None, ended: false, watch: Watch::new(chat) }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Gone> {
@@ -102,8 +131,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 return Ok(());
             }
             if self.poll_read(context)?.is_pending() {
+                if self.watch.nothing_came() {
+                    // After everything else that is to be done, here and elsewhere.
+                    std::thread::yield_now();
+                    let _ = pin!(yield_now()).poll(context);
+                }
                 return Ok(());
             }
+            self.watch.something_came();
         }
     }
 
@@ -182,6 +217,35 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 }
 
+impl Watch {
+    fn new(chat: Chat) -> Self {
+        Self { chat, brisk: false, since: None, looked: Instant::now() }
+    }
+
+    /// There is nothing to read: whether to look again instead of waiting to be woken.
+    fn nothing_came(&mut self) -> bool {
+        if self.chat == Chat::Ignored {
+            return false;
+        }
+        let now = Instant::now();
+        let since = *self.since.get_or_insert_with(|| {
+            self.looked = now;
+            now
+        });
+        let last = std::mem::replace(&mut self.looked, now);
+        self.brisk &= now - since < AWAKE && now - last < CROWDED;
+        self.brisk
+    }
+
+    fn something_came(&mut self) {
+        if self.chat == Chat::Awaited
+            && let Some(since) = self.since.take()
+        {
+            self.brisk = since.elapsed() < AWAKE;
+        }
+    }
+}
+
 /// A connection that broke because the client is gone is a client that closed it.
 fn lost(error: io::Error) -> Gone {
     match error.kind() {
@@ -189,5 +253,59 @@ fn lost(error: io::Error) -> Gone {
             Gone::Closed
         }
         _ => Gone::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_asks_again_at_once_is_waited_for_awake() {
+        let mut watch = Watch::new(Chat::Awaited);
+        assert!(!watch.nothing_came(), "nothing is known of it yet");
+        advance(AWAKE / 2).await;
+        watch.something_came();
+        for _ in 0..10 {
+            // Until that takes too long.
+            for _ in 0..9 {
+                assert!(watch.nothing_came());
+                advance(AWAKE / 10).await;
+            }
+            watch.something_came();
+        }
+        assert!(watch.nothing_came());
+        for _ in 0..10 {
+            advance(AWAKE / 10).await;
+            watch.nothing_came();
+        }
+        assert!(!watch.nothing_came());
+        advance(AWAKE).await;
+        watch.something_came();
+        assert!(!watch.nothing_came(), "it takes its time now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_awake_while_others_need_the_core() {
+        let mut watch = Watch::new(Chat::Awaited);
+        watch.nothing_came();
+        watch.something_came();
+        assert!(watch.nothing_came());
+        advance(CROWDED).await;
+        assert!(!watch.nothing_came());
+        // As far as it was seen: the next one may be.
+        watch.something_came();
+        assert!(watch.nothing_came());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_it_is_not_wanted_nobody_is() {
+        let mut watch = Watch::new(Chat::Ignored);
+        for _ in 0..3 {
+            assert!(!watch.nothing_came());
+            watch.something_came();
+        }
     }
 }

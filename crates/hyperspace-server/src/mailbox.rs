@@ -215,6 +215,11 @@ impl Mailbox {
         false
     }
 
+    /// The connection is at work, and will ask again before it rests: nobody is woken for what it causes itself.
+    pub(crate) fn at_work(&self) {
+        self.lock().waker = None;
+    }
+
     /// Asks to be woken by the next event, and leaves those that are there: the client has not read what came before
     /// them. How many bytes of events wait; `None` when they are too many.
     pub(crate) fn hold(&self, context: &Context<'_>) -> Option<usize> {
@@ -468,6 +473,7 @@ impl EventSink for Forward {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use hyperspace_common::{Decoder, decode};
 
     fn append(session: u64, length: u64) -> Event {
@@ -486,6 +492,23 @@ mod tests {
             at += frame.end;
         }
         lengths
+    }
+
+    #[test]
+    fn whoever_is_at_work_is_not_woken_and_finds_it_when_asking_again() {
+        let mailbox = Mailbox::default();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let context = Context::from_waker(&waker);
+        assert!(!mailbox.register(&context));
+        mailbox.at_work();
+        mailbox.push(append(0, 1));
+        assert!(woken.0.notified().now_or_never().is_none());
+        assert!(mailbox.register(&context));
+        assert_eq!(lengths(&mailbox), [1]);
+        assert!(!mailbox.register(&context));
+        mailbox.push(append(0, 2));
+        assert!(woken.0.notified().now_or_never().is_some());
     }
 
     #[test]

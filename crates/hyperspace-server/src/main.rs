@@ -67,6 +67,7 @@ async fn run(options: cli::Options) -> Result<()> {
     let server = Server::start(ServerOptions {
         store: Some(store),
         socket: Some(socket.clone()),
+        client_threads: hyperspace_server::suitable_client_threads(),
         rpc_listen: options.rpc_listen,
         ws_listen: options.ws_listen,
         ws_origins,

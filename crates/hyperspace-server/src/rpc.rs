@@ -284,17 +284,21 @@ impl Rpc {
                 self.holding = held > 0;
             }
             self.poll_waits(context)?;
-            if !self.has_room() || !self.work()? {
+            if !self.has_room() || !self.has_work()? {
                 return Ok(());
             }
+            self.mailbox.at_work();
+            self.work()?;
         }
     }
 
-    /// Works on what has arrived. False when nothing is left to work on.
-    fn work(&mut self) -> Result<bool, Gone> {
-        if self.at >= self.burst.len() && !self.next_burst()? {
-            return Ok(false);
-        }
+    /// Whether something has arrived to work on.
+    fn has_work(&mut self) -> Result<bool, Gone> {
+        if self.at < self.burst.len() { Ok(true) } else { self.next_burst() }
+    }
+
+    /// Works on what has arrived.
+    fn work(&mut self) -> Result<(), Gone> {
         self.told_now.clear();
         if self.mailbox.is_patient() {
             self.mailbox.sessions_with_news(&mut self.told_now);
@@ -316,7 +320,7 @@ impl Rpc {
             self.burst = Bytes::new();
             self.at = 0;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Takes whole frames out of the input.

@@ -21,6 +21,7 @@ use hyperspace_websocket::Origins;
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
     sync::broadcast,
     task::JoinSet,
 };
@@ -30,8 +31,9 @@ use tracing::{debug, info, warn};
 use crate::{
     admission::{NoTokens, Tokens},
     answer::core_error,
-    connection::{self, Connection},
+    connection::{self, Chat, Connection},
     extensions::{Extensions, PROTOCOL, Scope},
+    lanes::Lanes,
     limits::Limits,
     listener::{ListenError, SocketListener, listen_anywhere, listen_for_clients},
     locks::Locks,
@@ -58,6 +60,12 @@ pub struct ServerOptions {
     pub store: Option<Corestore>,
     /// The UNIX socket; `None` for no socket.
     pub socket: Option<PathBuf>,
+    /// How many threads of their own the clients of the UNIX socket get; see [`suitable_client_threads`]. Such a
+    /// client's next call is waited for awake for a tenth of a millisecond, as long as its calls come at once. 0 to
+    /// serve them on the current runtime.
+    ///
+    /// [`suitable_client_threads`]: crate::suitable_client_threads
+    pub client_threads: usize,
     /// An address for RPC over TCP; a loopback address unless there are tokens.
     pub rpc_listen: Option<String>,
     /// An address for RPC over WebSocket. There must be a token.
@@ -242,7 +250,7 @@ impl Server {
             tasks.spawn(door.keep(listener, Carrier::WebSocket));
         }
         if let Some(listener) = socket {
-            tasks.spawn(accept_socket(shared.clone(), listener));
+            tasks.spawn(accept_socket(shared.clone(), listener, Lanes::new(options.client_threads)));
         }
         tasks.spawn(keep_synced(shared.clone()));
         Ok(Self { shared, tasks, tokens, socket: options.socket, rpc_address, ws_address, peer_address })
@@ -298,7 +306,7 @@ impl Server {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        serve_client(self.shared.clone(), io)
+        serve_client(self.shared.clone(), io, Chat::Ignored)
     }
 
     /// What happens from now on. Ends with the server; a reader that is far too slow misses some.
@@ -551,16 +559,21 @@ impl Drop for Presence {
     }
 }
 
-async fn accept_socket(shared: Arc<Shared>, listener: SocketListener) {
+async fn accept_socket(shared: Arc<Shared>, listener: SocketListener, mut lanes: Lanes) {
     loop {
         tokio::select! {
-            () = shared.stopping.cancelled() => return,
-            client = listener.accept() => match client {
-                Ok(client) => { tokio::spawn(serve_client(shared.clone(), client)); }
-                Err(error) => accept_failed(&error).await,
+            () = shared.stopping.cancelled() => break,
+            client = listener.accept() => {
+                let client = client.and_then(UnixStream::into_std);
+                if let Err(error) = client.and_then(|client| lanes.serve(shared.clone(), client)) {
+                    accept_failed(&error).await;
+                }
             }
         }
     }
+    drop(listener);
+    // Their threads stay until each has had its farewell.
+    shared.clients.wait_empty().await;
 }
 
 /// A failed accept is the system's trouble (too many open files) or the client's (gone already): neither lasts.
@@ -570,7 +583,7 @@ pub(crate) async fn accept_failed(error: &io::Error) {
 }
 
 /// Serves a client that may come in, until either side ends.
-pub(crate) async fn serve_client<IO>(shared: Arc<Shared>, io: IO) -> Gone
+pub(crate) async fn serve_client<IO>(shared: Arc<Shared>, io: IO, chat: Chat) -> Gone
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin,
 {
@@ -584,7 +597,7 @@ where
     let (stopping, events) = (shared.stopping.clone(), shared.events.clone());
     // Nobody may be listening.
     let _ = events.send(ServerEvent::ClientOpen { id });
-    let connection = Connection::new(io, shared, mailbox, id, limits);
+    let connection = Connection::new(io, shared, mailbox, id, limits, chat);
     let gone = connection::run(connection, stopping).await;
     match gone {
         Gone::Closed | Gone::Stopped => debug!(client = id, "a client is gone: {gone}"),

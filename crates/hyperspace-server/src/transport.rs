@@ -20,6 +20,7 @@ use tracing::{debug, info};
 
 use crate::{
     admission::{Pending, Refusal, Tokens, admit},
+    connection::Chat,
     rpc::Gone,
     server::{Shared, accept_failed, serve_client},
 };
@@ -102,7 +103,7 @@ impl Door {
                 return Err(refusal);
             }
         }
-        serve_client(self.shared.clone(), client).await;
+        serve_client(self.shared.clone(), client, Chat::Ignored).await;
         Ok(())
     }
 
@@ -120,7 +121,7 @@ impl Door {
         }
         drop(turn);
         client.admitted();
-        let gone = serve_client(self.shared.clone(), &mut client).await;
+        let gone = serve_client(self.shared.clone(), &mut client, Chat::Ignored).await;
         client.finish(close_of(&gone)).await;
         Ok(())
     }

@@ -57,7 +57,7 @@ async fn run(duration: Duration, mut samples: Option<&mut Samples>) {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path());
     let control = daemon.client().await;
-    // Asked first: once it answers, it has taken the connection in.
+    start_threads(&daemon, &control).await;
     let stats = control.stats().await.unwrap();
     let before = (daemon.usage(), stats);
 
@@ -86,6 +86,20 @@ async fn run(duration: Duration, mut samples: Option<&mut Samples>) {
     everything_is_there(&control, &acknowledged).await;
     drop(control);
     daemon.stop().await;
+}
+
+/// The daemon's threads for clients stay when they are started, each with its sockets: lets it start all of them.
+async fn start_threads(daemon: &Daemon, control: &HyperspaceClient) {
+    let mut clients = Vec::new();
+    for _ in 0..hyperspace_server::suitable_client_threads() {
+        let client = daemon.client().await;
+        // Once it answers, it has taken the connection in.
+        client.stats().await.unwrap();
+        clients.push(client);
+    }
+    drop(clients);
+    let alone = async { while control.stats().await.unwrap().clients > 1 {} };
+    within("the others to be gone", alone).await;
 }
 
 async fn locks_are_free(control: &HyperspaceClient) {
