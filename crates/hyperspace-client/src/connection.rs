@@ -10,10 +10,15 @@
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
+    num::NonZeroUsize,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
-    time::Duration,
+    thread,
+    time::{self, Duration},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -22,6 +27,7 @@ use hyperspace_common::{Decoder, Header, Kind, Message, Method, Outbox, Required
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, Semaphore, SemaphorePermit},
+    task::yield_now,
     time::Instant,
 };
 use tokio_util::io::poll_read_buf;
@@ -43,6 +49,14 @@ const KEEP_UNSENT: usize = 64 << 10;
 /// Answers at most this long get memory of their own: a small block that a program keeps must not hold a whole
 /// burst of others.
 const COPY_UP_TO: usize = 8 << 10;
+
+/// How long the answer to a call is waited for awake, when the last ones came as soon as that: to sleep and to be woken
+/// takes longer than most calls.
+const AWAKE: Duration = Duration::from_micros(200);
+/// Whoever waits awake and gets to look this rarely keeps others from their work.
+const CROWDED: Duration = Duration::from_micros(30);
+
+type Answer = Result<Bytes, ClientError>;
 
 /// Gets the daemon's events, in order, before any answer that came after them.
 pub(crate) trait EventHandler: Send + Sync + 'static {
@@ -92,6 +106,10 @@ struct Shared {
     changed: Notify,
     /// It is made again when it is lost.
     lasts: bool,
+    /// The last call that went alone was answered at once.
+    is_brisk: AtomicBool,
+    /// There are cores to spare for waiting awake: with one, whoever does so keeps the daemon from answering.
+    has_cores: bool,
 }
 
 /// Whether calls can be made.
@@ -107,9 +125,11 @@ struct State {
     outbox: Outbox,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
     /// Who waits for the answer to call `index + 1`.
-    calls: Vec<Option<oneshot::Sender<Result<Bytes, ClientError>>>>,
+    calls: Vec<Option<oneshot::Sender<Answer>>>,
     free: Vec<u32>,
     waiting: usize,
+    /// When the call went that goes alone.
+    alone_since: Option<time::Instant>,
     closed: Option<ClientError>,
     driver: Option<Waker>,
 }
@@ -128,12 +148,15 @@ impl Connection {
                 calls: Vec::new(),
                 free: Vec::new(),
                 waiting: 0,
+                alone_since: None,
                 closed: None,
                 driver: None,
             }),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             changed: Notify::new(),
             lasts: again.is_some(),
+            is_brisk: AtomicBool::new(false),
+            has_cores: thread::available_parallelism().is_ok_and(|cores| cores > NonZeroUsize::MIN),
         });
         let driver = Driver { reader, input: BytesMut::new(), shared: shared.clone(), events };
         tokio::spawn(driver.run(again));
@@ -181,8 +204,14 @@ impl Connection {
 
     /// Calls with a frame that `write` puts into the outbox.
     pub(crate) async fn call_raw(&self, write: impl FnOnce(&mut Outbox, u64)) -> Result<Bytes, ClientError> {
-        let (answer, _permit) = self.begin(write).await?;
-        answer.await.unwrap_or_else(|_| Err(self.shared.lock().why_closed()))
+        let (mut answer, _permit) = self.begin(write).await?;
+        if !self.shared.is_brisk.load(Ordering::Relaxed) {
+            return answer.await.unwrap_or_else(|_| Err(self.shared.lock().why_closed()));
+        }
+        match self.await_awake(&mut answer).await {
+            Some(answer) => answer,
+            None => answer.await.unwrap_or_else(|_| Err(self.shared.lock().why_closed())),
+        }
     }
 
     /// Sends a call that is not answered. It never waits: whoever uses it sends little. Without a connection it is
@@ -205,11 +234,29 @@ impl Connection {
         self.shared.lock().closed.clone()
     }
 
+    /// Waits awake for the answer to a call that goes alone, for a moment. `None` when it has not come.
+    async fn await_awake(&self, answer: &mut oneshot::Receiver<Answer>) -> Option<Answer> {
+        let start = time::Instant::now();
+        let mut looked = start;
+        loop {
+            yield_now().await;
+            if let Ok(Some(answer)) = answer.try_recv() {
+                return Some(answer);
+            }
+            let now = time::Instant::now();
+            let crowded = now - std::mem::replace(&mut looked, now) >= CROWDED;
+            if crowded || now - start >= AWAKE || self.shared.lock().waiting != 1 {
+                return None;
+            }
+            // Whoever else is to run here, and not only on this runtime.
+            thread::yield_now();
+        }
+    }
+
     async fn begin(
         &self,
         write: impl FnOnce(&mut Outbox, u64),
-    ) -> Result<(oneshot::Receiver<Result<Bytes, ClientError>>, Option<SemaphorePermit<'_>>), ClientError>
-    {
+    ) -> Result<(oneshot::Receiver<Answer>, Option<SemaphorePermit<'_>>), ClientError> {
         // Without a detour through the runtime when it is not needed: calls go out in the order they are polled in.
         let permit = match self.shared.in_flight.try_acquire() {
             Ok(permit) => Some(permit),
@@ -238,6 +285,7 @@ impl Connection {
                 if may_call && state.outbox.len() < MAX_UNSENT {
                     let (id, answer) = state.register();
                     let alone = state.waiting == 1 && state.outbox.is_empty();
+                    state.alone_since = (alone && self.shared.has_cores).then(time::Instant::now);
                     write(&mut state.outbox, id);
                     if alone {
                         state.write_now();
@@ -314,7 +362,7 @@ impl Drop for CloseOnDrop {
 
 impl State {
     /// A number for a call, used again only after its answer has come: the daemon answers every call.
-    fn register(&mut self) -> (u64, oneshot::Receiver<Result<Bytes, ClientError>>) {
+    fn register(&mut self) -> (u64, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         let index = match self.free.pop() {
             Some(index) => index as usize,
@@ -330,7 +378,7 @@ impl State {
         (index as u64 + 1, receiver)
     }
 
-    fn take_call(&mut self, id: u64) -> Option<oneshot::Sender<Result<Bytes, ClientError>>> {
+    fn take_call(&mut self, id: u64) -> Option<oneshot::Sender<Answer>> {
         let index = usize::try_from(id.checked_sub(1)?).ok()?;
         let call = self.calls.get_mut(index)?.take()?;
         self.free.push(index as u32);
@@ -513,6 +561,10 @@ impl Driver {
         }
         // Events first: what they change is seen by whoever the answers wake. One lock for all answers.
         let mut state = self.shared.lock();
+        if let (Some(since), false) = (state.alone_since, answers.is_empty()) {
+            state.alone_since = None;
+            self.shared.is_brisk.store(since.elapsed() < AWAKE, Ordering::Relaxed);
+        }
         for (header, payload) in answers {
             // A caller that gave up has gone, but its number is free only now.
             let Some(call) = state.take_call(header.id) else {
