@@ -108,7 +108,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     fn try_poll(&mut self, context: &mut Context<'_>) -> Result<(), Gone> {
         loop {
-            self.rpc.poll(context)?;
+            let more = self.rpc.poll(context)?;
             let before = self.rpc.outbox.len();
             let blocked = self.poll_write(context)?.is_pending();
             self.rpc.written()?;
@@ -116,6 +116,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 self.poll_stalled(context, self.rpc.outbox.len() < before)?;
             } else {
                 self.stalled = None;
+            }
+            if more {
+                continue;
+            }
+            if !blocked {
                 if let Some(fault) = self.rpc.fault() {
                     return Err(fault.into());
                 }

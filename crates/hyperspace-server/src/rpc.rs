@@ -51,6 +51,8 @@ const APPENDS_AT_ONCE: usize = 1024;
 const APPEND_BYTES_AT_ONCE: usize = 4 << 20;
 /// A frame of this size is a large one.
 const LARGE_FRAME: usize = 16 << 10;
+/// Answers of this size are written before more are made: the client works on them meanwhile.
+const WORTH_WRITING: usize = 256 << 10;
 /// Appends of this size take long enough to let another thread take over the other connections meanwhile.
 const LARGE_APPEND: usize = 1 << 20;
 
@@ -272,8 +274,9 @@ impl Rpc {
         self.fault.is_none() && !self.holding && self.at >= self.burst.len() && self.has_room()
     }
 
-    /// Does everything that can be done now, and asks to be woken for the rest.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Result<(), Gone> {
+    /// Does what can be done now, and asks to be woken for the rest. True when there is more to do, but something to be
+    /// written first.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Result<bool, Gone> {
         loop {
             while self.has_room() && self.mailbox.register(context) {
                 self.drain_events()?;
@@ -285,10 +288,13 @@ impl Rpc {
             }
             self.poll_waits(context)?;
             if !self.has_room() || !self.has_work()? {
-                return Ok(());
+                return Ok(false);
             }
             self.mailbox.at_work();
             self.work()?;
+            if self.outbox.len() >= WORTH_WRITING {
+                return Ok(true);
+            }
         }
     }
 
@@ -314,6 +320,9 @@ impl Rpc {
             let payload = self.at + frame.payload.start..self.at + frame.payload.end;
             self.at += frame.end;
             self.frame(frame.header, payload)?;
+            if self.outbox.len() >= WORTH_WRITING {
+                break;
+            }
         }
         self.flush_appends()?;
         if self.at >= self.burst.len() {

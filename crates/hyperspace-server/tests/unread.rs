@@ -161,3 +161,31 @@ async fn nobody_waits_for_a_client_that_does_not_read() {
     }
     assert!(!gone.is_finished());
 }
+
+#[tokio::test]
+async fn whoever_asks_for_much_and_closes_its_side_gets_all_of_it() {
+    const GETS: u64 = 40;
+    let fixture = Fixture::start().await;
+    let mut asks = Outbox::new();
+    open(&mut asks, 0, "log");
+    let block = Bytes::from(vec![7; 100 << 10]);
+    asks.request(Method::HypercoreAppend, 2, &AppendRequest { id: 0, blocks: vec![block.clone()] });
+    gets(&mut asks, 0, GETS);
+    // All of it is there, and so is its end, when the server looks for the first time.
+    let (near, far) = tokio::io::duplex(16 << 20);
+    let (reader, mut writer) = tokio::io::split(near);
+    writer.write_all(&asks.take()).await.unwrap();
+    writer.shutdown().await.unwrap();
+    let served = tokio::spawn(fixture.server.serve(far));
+    let mut raw = common::Raw::over(tokio::io::join(reader, tokio::io::empty()));
+    let mut blocks = 0;
+    while let Some((header, payload)) = raw.next().await {
+        if header.known_method() == Some(Method::HypercoreGet) {
+            let answer: GetResponse = hyperspace_common::decode(payload).unwrap();
+            assert_eq!(answer.block.unwrap(), block);
+            blocks += 1;
+        }
+    }
+    assert_eq!(blocks, GETS);
+    assert!(matches!(served.await.unwrap(), Gone::Closed));
+}
