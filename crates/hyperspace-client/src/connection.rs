@@ -32,7 +32,7 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use crate::error::ClientError;
+use crate::{error::ClientError, receive_memory::ReceiveMemory};
 
 /// Calls that may wait for their answers at the same time; further ones wait for their turn.
 const MAX_IN_FLIGHT: usize = 16_384;
@@ -158,7 +158,8 @@ impl Connection {
             is_brisk: AtomicBool::new(false),
             has_cores: thread::available_parallelism().is_ok_and(|cores| cores > NonZeroUsize::MIN),
         });
-        let driver = Driver { reader, input: BytesMut::new(), shared: shared.clone(), events };
+        let (input, memory) = (BytesMut::new(), ReceiveMemory::default());
+        let driver = Driver { reader, input, memory, shared: shared.clone(), events };
         tokio::spawn(driver.run(again));
         Self { _guard: Some(Arc::new(CloseOnDrop(shared.clone()))), shared, restoring: false }
     }
@@ -425,6 +426,7 @@ impl State {
 struct Driver {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     input: BytesMut,
+    memory: ReceiveMemory,
     shared: Arc<Shared>,
     events: Arc<dyn EventHandler>,
 }
@@ -526,7 +528,7 @@ impl Driver {
                 }
             }
             let room = room_for(&self.input);
-            self.input.reserve(room);
+            self.memory.reserve(&mut self.input, room);
             let mut input = (&mut self.input).limit(room);
             match ready!(poll_read_buf(Pin::new(&mut self.reader), context, &mut input)) {
                 Ok(0) => return Poll::Ready(ClientError::Disconnected("the daemon closed it".into())),
@@ -547,7 +549,7 @@ impl Driver {
         if length == 0 {
             return Ok(());
         }
-        let burst = self.input.split_to(length).freeze();
+        let burst = self.memory.lend(&mut self.input, length);
         let mut answers = Vec::new();
         let mut at = 0;
         while let Some(frame) = decoder.next(&burst[at..]).map_err(|error| protocol(&error))? {

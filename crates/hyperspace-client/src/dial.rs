@@ -5,6 +5,7 @@ use std::{fmt, io, time::Duration};
 use hyperspace_common::{
     AccessToken, Decoder, Endpoint, Kind, Method, Outbox, RpcError, code, decode, messages::PresentRequest,
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -14,6 +15,9 @@ use crate::{connection::Halves, error::ClientError};
 
 /// How long a daemon may take for a WebSocket's handshake and for a look at the token.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What a UNIX socket takes before the daemon has read it: large blocks that arrive together are hashed side by side. The
+/// system's limit holds where it is lower; twice its default is what everybody may have.
+const UNREAD: usize = 512 << 10;
 /// The largest answer to a token: a sentence.
 const MAX_ANSWER: usize = 4096;
 /// The call that shows the token. Its number is free again before there are others.
@@ -34,6 +38,7 @@ pub(crate) async fn dial(endpoint: &Endpoint, token: Option<&AccessToken>) -> Re
         match endpoint {
             Endpoint::Socket(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| refused(&error))?;
+                SockRef::from(&stream).set_send_buffer_size(UNREAD).map_err(|error| refused(&error))?;
                 let (reader, writer) = stream.into_split();
                 Ok(Halves { reader: Box::new(reader), writer: Box::new(writer) })
             }

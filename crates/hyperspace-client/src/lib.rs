@@ -26,6 +26,7 @@ mod lock;
 mod network_peers;
 mod networker;
 mod options;
+mod receive_memory;
 mod remote_hypercore;
 mod restore;
 mod sessions;
