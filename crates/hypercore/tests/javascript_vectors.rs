@@ -78,9 +78,12 @@ fn hashes_and_names_are_those_of_javascript() {
 fn blocks_hash_alike_alone_and_side_by_side() {
     let blocks: Vec<Vec<u8>> =
         [0, 1, 118, 119, 120, 128, 4095, 4096, 4097, 70000, 5, 70001, 0, 9999].map(counting).to_vec();
-    for run in 0..blocks.len() {
-        let alone: Vec<_> = blocks[run..].iter().map(|block| crypto::leaf_hash(block)).collect();
-        assert_eq!(crypto::leaf_hashes(&blocks[run..]), alone);
+    let large: Vec<Vec<u8>> = [5000, 70_000, 4100, 9000, 9000, 70_001, 4097].map(counting).to_vec();
+    for blocks in [blocks, large] {
+        for run in (0..blocks.len()).flat_map(|start| (start..=blocks.len()).map(move |end| start..end)) {
+            let alone: Vec<_> = blocks[run.clone()].iter().map(|block| crypto::leaf_hash(block)).collect();
+            assert_eq!(crypto::leaf_hashes(&blocks[run]), alone);
+        }
     }
 }
 
