@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::yield_now,
+    task::{coop::consume_budget, yield_now},
     time::{Instant, Sleep, sleep},
 };
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
@@ -38,19 +39,26 @@ const AWAKE: Duration = Duration::from_micros(100);
 /// Whoever waits awake and gets to look this rarely keeps others from their work.
 const CROWDED: Duration = Duration::from_micros(30);
 
+/// How often that is looked for before the event loop has its turn.
+const LOOKS: usize = 16;
+/// How much is read at a look.
+const GLANCE: usize = 8 << 10;
+
 /// Whether a client that asks again as soon as it has its answer is waited for awake: what it takes to wake a thread is
 /// more than most calls take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chat {
-    /// For a moment, as long as it goes on like that and the core is not wanted by others.
-    Awaited,
+pub(crate) enum Chat<IO> {
+    /// For a moment, as long as it goes on like that and the core is not wanted by others. This reads what is there, past
+    /// the event loop.
+    Awaited(fn(&IO, &mut [u8]) -> io::Result<usize>),
     /// Never.
     Ignored,
 }
 
 /// Waits awake for the next request, if that is likely to come at once.
-struct Watch {
-    chat: Chat,
+struct Watch<IO> {
+    chat: Chat<IO>,
+    /// Memory for a look, while there are some.
+    glance: Vec<u8>,
     /// The last wait was short.
     brisk: bool,
     /// Since when nothing came.
@@ -66,7 +74,7 @@ pub(crate) struct Connection<IO> {
     /// Runs while answers are ready that the client does not read.
     stalled: Option<Pin<Box<Sleep>>>,
     ended: bool,
-    watch: Watch,
+    watch: Watch<IO>,
 }
 
 /// Serves the client until either side ends.
@@ -92,7 +100,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         mailbox: Arc<Mailbox>,
         client: u64,
         limits: Limits,
-        chat: Chat,
+        chat: Chat<IO>,
     ) -> Self {
         let stall = limits.stall;
         let rpc = Rpc::new(server, mailbox, client, limits);
@@ -136,9 +144,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 return Ok(());
             }
             if self.poll_read(context)?.is_pending() {
-                if self.watch.nothing_came() {
-                    // After everything else that is to be done, here and elsewhere.
-                    std::thread::yield_now();
+                match self.watch.await_awake(&self.io, self.rpc.input()) {
+                    Ok(true) => {
+                        // Others have their turn, however much this one asks.
+                        if pin!(consume_budget()).poll(context).is_pending() {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    Ok(false) => {}
+                    Err(error) => return Err(lost(error)),
+                }
+                if self.watch.brisk {
+                    // After everything else that is to be done here.
                     let _ = pin!(yield_now()).poll(context);
                 }
                 return Ok(());
@@ -163,7 +181,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 Poll::Pending if received => return Ok(Poll::Ready(())),
                 Poll::Pending => {
                     if input.is_empty() && input.capacity() > KEEP {
-                        *input = bytes::BytesMut::new();
+                        *input = BytesMut::new();
                     }
                     return Ok(Poll::Pending);
                 }
@@ -222,14 +240,41 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 }
 
-impl Watch {
-    fn new(chat: Chat) -> Self {
-        Self { chat, brisk: false, since: None, looked: Instant::now() }
+impl<IO> Watch<IO> {
+    fn new(chat: Chat<IO>) -> Self {
+        Self { chat, glance: Vec::new(), brisk: false, since: None, looked: Instant::now() }
+    }
+
+    /// There is nothing to read: looks a few times whether that changes. True when it did.
+    fn await_awake(&mut self, io: &IO, input: &mut BytesMut) -> io::Result<bool> {
+        let Chat::Awaited(look) = self.chat else { return Ok(false) };
+        for _ in 0..LOOKS {
+            if !self.nothing_came() {
+                self.glance = Vec::new();
+                return Ok(false);
+            }
+            // After everything else that is to be done elsewhere.
+            std::thread::yield_now();
+            self.glance.resize(GLANCE, 0);
+            match look(io, &mut self.glance) {
+                // The end is for the event loop to tell; so is the rest of what is large.
+                Ok(0) => break,
+                Ok(length) => {
+                    input.extend_from_slice(self.glance.get(..length).unwrap_or_default());
+                    self.something_came();
+                    return Ok(length < GLANCE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// There is nothing to read: whether to look again instead of waiting to be woken.
     fn nothing_came(&mut self) -> bool {
-        if self.chat == Chat::Ignored {
+        if matches!(self.chat, Chat::Ignored) {
             return false;
         }
         let now = Instant::now();
@@ -243,7 +288,7 @@ impl Watch {
     }
 
     fn something_came(&mut self) {
-        if self.chat == Chat::Awaited
+        if matches!(self.chat, Chat::Awaited(_))
             && let Some(since) = self.since.take()
         {
             self.brisk = since.elapsed() < AWAKE;
@@ -267,9 +312,13 @@ mod tests {
 
     use super::*;
 
+    fn awaited() -> Watch<()> {
+        Watch::new(Chat::Awaited(|(), _| Err(io::ErrorKind::WouldBlock.into())))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_client_that_asks_again_at_once_is_waited_for_awake() {
-        let mut watch = Watch::new(Chat::Awaited);
+        let mut watch = awaited();
         assert!(!watch.nothing_came(), "nothing is known of it yet");
         advance(AWAKE / 2).await;
         watch.something_came();
@@ -294,7 +343,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_waited_for_awake_while_others_need_the_core() {
-        let mut watch = Watch::new(Chat::Awaited);
+        let mut watch = awaited();
         watch.nothing_came();
         watch.something_came();
         assert!(watch.nothing_came());
@@ -307,7 +356,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_it_is_not_wanted_nobody_is() {
-        let mut watch = Watch::new(Chat::Ignored);
+        let mut watch = Watch::<()>::new(Chat::Ignored);
         for _ in 0..3 {
             assert!(!watch.nothing_came());
             watch.something_came();

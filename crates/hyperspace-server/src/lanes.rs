@@ -9,7 +9,7 @@
 
 use std::{
     future::poll_fn,
-    io,
+    io::{self, Read},
     num::NonZeroUsize,
     os::unix::net::UnixStream,
     pin::pin,
@@ -20,6 +20,7 @@ use std::{
     thread::available_parallelism,
 };
 
+use socket2::SockRef;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{
@@ -46,7 +47,8 @@ pub(crate) struct Lanes {
     limit: usize,
     main: Handle,
     lanes: Vec<Lane>,
-    chat: Chat,
+    /// With one core, whoever waits awake for the next call keeps the client from making it.
+    has_cores: bool,
 }
 
 struct Lane {
@@ -61,9 +63,7 @@ struct Seat(Arc<AtomicUsize>);
 impl Lanes {
     /// Up to `limit` threads beside the current runtime; 0 to serve everybody on that.
     pub(crate) fn new(limit: usize) -> Self {
-        // With one core, whoever waits for the next call keeps the client from making it.
-        let chat = if limit > 0 && cores() > 1 { Chat::Awaited } else { Chat::Ignored };
-        Self { limit, main: Handle::current(), lanes: Vec::new(), chat }
+        Self { limit, main: Handle::current(), lanes: Vec::new(), has_cores: cores() > 1 }
     }
 
     /// Serves a client until either side ends.
@@ -74,7 +74,8 @@ impl Lanes {
             self.main.spawn(serve_client(shared, client, Chat::Ignored));
             return Ok(());
         }
-        let (main, chat) = (self.main.clone(), self.chat);
+        let main = self.main.clone();
+        let chat = if self.has_cores { Chat::Awaited(read_now) } else { Chat::Ignored };
         let lane = self.emptiest()?;
         let Some(runtime) = &lane.runtime else { return Ok(()) };
         lane.clients.fetch_add(1, Ordering::Relaxed);
@@ -106,6 +107,11 @@ impl Lanes {
         let emptiest = self.lanes.iter().min_by_key(|lane| lane.clients.load(Ordering::Relaxed));
         emptiest.ok_or_else(|| io::Error::other("no thread for clients"))
     }
+}
+
+/// Reads what is there.
+fn read_now(stream: &tokio::net::UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
+    (&*SockRef::from(stream)).read(buffer)
 }
 
 impl Drop for Lane {

@@ -583,7 +583,7 @@ pub(crate) async fn accept_failed(error: &io::Error) {
 }
 
 /// Serves a client that may come in, until either side ends.
-pub(crate) async fn serve_client<IO>(shared: Arc<Shared>, io: IO, chat: Chat) -> Gone
+pub(crate) async fn serve_client<IO>(shared: Arc<Shared>, io: IO, chat: Chat<IO>) -> Gone
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin,
 {
