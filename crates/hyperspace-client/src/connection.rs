@@ -7,8 +7,11 @@
 //! A connection may be made again when it is lost: calls that were under way fail, later ones wait until there is a
 //! connection and everything that the daemon kept for the old one has been asked for again.
 
+mod driver;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    future::poll_fn,
     io::{self, IoSlice},
     num::NonZeroUsize,
     pin::Pin,
@@ -21,29 +24,25 @@ use std::{
     time::{self, Duration},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{channel::oneshot, future::BoxFuture};
-use hyperspace_common::{Decoder, Header, Kind, Message, Method, Outbox, Required, RpcError, decode};
+use hyperspace_common::{Kind, Message, Method, Outbox, Required, RpcError, decode};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::AsyncWrite,
     sync::{Notify, Semaphore, SemaphorePermit},
-    task::yield_now,
-    time::Instant,
+    task::{coop::consume_budget, yield_now},
 };
-use tokio_util::io::poll_read_buf;
 
-use crate::{error::ClientError, receive_memory::ReceiveMemory};
+use self::driver::Driver;
+use crate::{
+    error::ClientError,
+    receiver::{Answers, Incoming, Receiver},
+};
 
 /// Calls that may wait for their answers at the same time; further ones wait for their turn.
 const MAX_IN_FLIGHT: usize = 16_384;
 /// Bytes that may wait to be written before callers wait.
 const MAX_UNSENT: usize = 4 << 20;
-/// How much is read at once.
-const READ_BURST: usize = 64 << 10;
-/// From this length on a frame is read to its end and this much further: with small ones a burst brings many, but what it
-/// brings of the large one that follows has to be moved to that one's memory.
-const LARGE_FRAME: usize = 32 << 10;
-const BEYOND: usize = 2 << 10;
 /// Memory for writing that is kept while nothing is to be written.
 const KEEP_UNSENT: usize = 64 << 10;
 /// Answers at most this long get memory of their own: a small block that a program keeps must not hold a whole
@@ -55,6 +54,8 @@ const COPY_UP_TO: usize = 8 << 10;
 const AWAKE: Duration = Duration::from_micros(200);
 /// Whoever waits awake and gets to look this rarely keeps others from their work.
 const CROWDED: Duration = Duration::from_micros(30);
+/// How often it is looked for before the runtime has its turn.
+const LOOKS: usize = 16;
 
 type Answer = Result<Bytes, ClientError>;
 
@@ -75,7 +76,7 @@ pub(crate) trait EventHandler: Send + Sync + 'static {
 
 /// The two directions of a stream.
 pub(crate) struct Halves {
-    pub(crate) reader: Box<dyn AsyncRead + Send + Unpin>,
+    pub(crate) reader: Box<dyn Incoming>,
     pub(crate) writer: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
@@ -101,6 +102,8 @@ pub(crate) struct Connection {
 
 struct Shared {
     state: Mutex<State>,
+    /// What comes in; `None` once the connection has ended. Locked before the state.
+    receiver: Mutex<Option<Receiver>>,
     in_flight: Semaphore,
     /// There is room for calls again, or something else has changed for those who wait.
     changed: Notify,
@@ -131,6 +134,8 @@ struct State {
     /// When the call went that goes alone.
     alone_since: Option<time::Instant>,
     closed: Option<ClientError>,
+    /// Found by a caller, for the driver to act on.
+    fault: Option<ClientError>,
     driver: Option<Waker>,
 }
 
@@ -150,16 +155,17 @@ impl Connection {
                 waiting: 0,
                 alone_since: None,
                 closed: None,
+                fault: None,
                 driver: None,
             }),
+            receiver: Mutex::new(Some(Receiver::new(reader, events.clone()))),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             changed: Notify::new(),
             lasts: again.is_some(),
             is_brisk: AtomicBool::new(false),
             has_cores: thread::available_parallelism().is_ok_and(|cores| cores > NonZeroUsize::MIN),
         });
-        let (input, memory) = (BytesMut::new(), ReceiveMemory::default());
-        let driver = Driver { reader, input, memory, shared: shared.clone(), events };
+        let driver = Driver { shared: shared.clone(), events };
         tokio::spawn(driver.run(again));
         Self { _guard: Some(Arc::new(CloseOnDrop(shared.clone()))), shared, restoring: false }
     }
@@ -237,20 +243,25 @@ impl Connection {
 
     /// Waits awake for the answer to a call that goes alone, for a moment. `None` when it has not come.
     async fn await_awake(&self, answer: &mut oneshot::Receiver<Answer>) -> Option<Answer> {
+        // Others on this runtime have their turn, however many calls are made.
+        consume_budget().await;
         let start = time::Instant::now();
         let mut looked = start;
         loop {
+            for _ in 0..LOOKS {
+                self.shared.look();
+                if let Ok(Some(answer)) = answer.try_recv() {
+                    return Some(answer);
+                }
+                let now = time::Instant::now();
+                let crowded = now - std::mem::replace(&mut looked, now) >= CROWDED;
+                if crowded || now - start >= AWAKE || self.shared.lock().waiting != 1 {
+                    return None;
+                }
+                // Whoever else is to run here, and not only on this runtime.
+                thread::yield_now();
+            }
             yield_now().await;
-            if let Ok(Some(answer)) = answer.try_recv() {
-                return Some(answer);
-            }
-            let now = time::Instant::now();
-            let crowded = now - std::mem::replace(&mut looked, now) >= CROWDED;
-            if crowded || now - start >= AWAKE || self.shared.lock().waiting != 1 {
-                return None;
-            }
-            // Whoever else is to run here, and not only on this runtime.
-            thread::yield_now();
         }
     }
 
@@ -307,6 +318,52 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn receiver(&self) -> MutexGuard<'_, Option<Receiver>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands out the answers that are there already.
+    fn look(&self) {
+        // Whoever has it hands them out.
+        let Ok(mut receiver) = self.receiver.try_lock() else { return };
+        let Some(receiver) = receiver.as_mut() else { return };
+        if let Err(fault) = receiver.look().and_then(|answers| self.hand_out(answers)) {
+            let mut state = self.lock();
+            state.fault = Some(fault);
+            state.wake_driver();
+        }
+    }
+
+    /// Wakes those who wait for these answers.
+    fn hand_out(&self, answers: Answers) -> Result<(), ClientError> {
+        if answers.is_empty() {
+            return Ok(());
+        }
+        // One lock for all of them.
+        let mut state = self.lock();
+        if let Some(since) = state.alone_since.take() {
+            self.is_brisk.store(since.elapsed() < AWAKE, Ordering::Relaxed);
+        }
+        for (header, payload) in answers {
+            // A caller that gave up has gone, but its number is free only now.
+            let Some(call) = state.take_call(header.id) else {
+                return Err(ClientError::Protocol(format!(
+                    "an answer to call {}, which was not made",
+                    header.id
+                )));
+            };
+            let answer = match header.kind {
+                Kind::Error => {
+                    Err(decode::<RpcError>(payload).map_or_else(|e| malformed(&e), ClientError::Rpc))
+                }
+                _ if payload.len() <= COPY_UP_TO => Ok(Bytes::copy_from_slice(&payload)),
+                _ => Ok(payload),
+            };
+            let _ = call.send(answer);
+        }
+        Ok(())
+    }
+
     /// Fails everything that waits and everything that comes.
     fn close(&self, error: ClientError) {
         let calls = {
@@ -327,6 +384,10 @@ impl Shared {
 
     /// Fails everything that is under way. What comes waits.
     fn lost(&self, error: &ClientError) {
+        // Nothing of it is handed out any more.
+        if let Some(receiver) = self.receiver().as_mut() {
+            receiver.replace(Box::new(tokio::io::empty()));
+        }
         let calls = {
             let mut state = self.lock();
             state.phase = Phase::Down;
@@ -422,219 +483,17 @@ impl State {
     }
 }
 
-/// The task that writes what callers left and reads what the daemon sends.
-struct Driver {
-    reader: Box<dyn AsyncRead + Send + Unpin>,
-    input: BytesMut,
-    memory: ReceiveMemory,
-    shared: Arc<Shared>,
-    events: Arc<dyn EventHandler>,
-}
-
-impl Driver {
-    async fn run(mut self, again: Option<Again>) {
-        let mut error = poll_fn(|context| self.poll(context)).await;
-        while let (ClientError::Disconnected(_), Some(again)) = (&error, &again) {
-            self.shared.lost(&error);
-            self.events.lost(&error);
-            error = match self.connect_again(again).await {
-                Ok(()) => poll_fn(|context| self.poll(context)).await,
-                Err(given_up) => {
-                    error = given_up;
-                    break;
-                }
-            };
-        }
-        self.shared.close(error);
-        let error = self.shared.lock().why_closed();
-        self.events.closed(&error);
-        let mut state = self.shared.lock();
-        // Dropping the stream ends the connection: the daemon frees what this client held.
-        state.writer = Box::new(tokio::io::sink());
-    }
-
-    /// Connects, again and again, until everything is as it was.
-    async fn connect_again(&mut self, again: &Again) -> Result<(), ClientError> {
-        let deadline = again.give_up.map(|after| Instant::now() + after);
-        let mut pause = again.first;
-        loop {
-            let connected = tokio::select! {
-                error = self.shared.until_closed() => return Err(error),
-                connected = (again.connect)() => connected,
-            };
-            let error = match connected {
-                Ok(halves) => match self.take_over(halves).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            if deadline.is_some_and(|deadline| Instant::now() + pause > deadline)
-                || !matches!(error, ClientError::Disconnected(_) | ClientError::Connect { .. })
-            {
-                return Err(error);
-            }
-            tokio::select! {
-                error = self.shared.until_closed() => return Err(error),
-                () = tokio::time::sleep(pause) => {}
-            }
-            pause = pause.saturating_mul(2).min(again.longest);
-        }
-    }
-
-    /// Goes on with another stream.
-    async fn take_over(&mut self, halves: Halves) -> Result<(), ClientError> {
-        self.reader = halves.reader;
-        self.input.clear();
-        {
-            let mut state = self.shared.lock();
-            state.writer = halves.writer;
-            state.phase = Phase::Restoring;
-        }
-        let events = self.events.clone();
-        let connection = Connection { shared: self.shared.clone(), restoring: true, _guard: None };
-        let mut restored = events.restore(connection);
-        let restored = poll_fn(|context| match self.poll(context) {
-            Poll::Ready(error) => Poll::Ready(Err(error)),
-            Poll::Pending => restored.as_mut().poll(context),
-        });
-        if let Err(error) = restored.await {
-            self.shared.lost(&error);
-            return Err(error);
-        }
-        self.shared.lock().phase = Phase::Up;
-        self.shared.changed.notify_waiters();
-        events.restored();
-        Ok(())
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ClientError> {
-        loop {
-            {
-                let mut state = self.shared.lock();
-                if let Some(error) = &state.closed {
-                    return Poll::Ready(error.clone());
-                }
-                let full = state.outbox.len() >= MAX_UNSENT;
-                match state.poll_write(context) {
-                    Poll::Ready(Err(error)) => return Poll::Ready(ClientError::io(&error)),
-                    Poll::Ready(Ok(())) | Poll::Pending => {}
-                }
-                if full && state.outbox.len() < MAX_UNSENT {
-                    self.shared.changed.notify_waiters();
-                }
-                if !state.driver.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                    state.driver = Some(context.waker().clone());
-                }
-            }
-            let room = room_for(&self.input);
-            self.memory.reserve(&mut self.input, room);
-            let mut input = (&mut self.input).limit(room);
-            match ready!(poll_read_buf(Pin::new(&mut self.reader), context, &mut input)) {
-                Ok(0) => return Poll::Ready(ClientError::Disconnected("the daemon closed it".into())),
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(ClientError::io(&error)),
-            }
-            if let Err(error) = self.take_frames() {
-                return Poll::Ready(error);
-            }
-        }
-    }
-
-    /// Passes on every whole frame that has arrived.
-    fn take_frames(&mut self) -> Result<(), ClientError> {
-        let decoder = Decoder::default();
-        let protocol = |error: &dyn std::fmt::Display| ClientError::Protocol(error.to_string());
-        let (length, _) = decoder.complete(&self.input, usize::MAX).map_err(|error| protocol(&error))?;
-        if length == 0 {
-            return Ok(());
-        }
-        let burst = self.memory.lend(&mut self.input, length);
-        let mut answers = Vec::new();
-        let mut at = 0;
-        while let Some(frame) = decoder.next(&burst[at..]).map_err(|error| protocol(&error))? {
-            let payload = burst.slice(at + frame.payload.start..at + frame.payload.end);
-            at += frame.end;
-            if frame.header.kind == Kind::Request {
-                self.event(frame.header, payload)?;
-            } else {
-                answers.push((frame.header, payload));
-            }
-        }
-        // Events first: what they change is seen by whoever the answers wake. One lock for all answers.
-        let mut state = self.shared.lock();
-        if let (Some(since), false) = (state.alone_since, answers.is_empty()) {
-            state.alone_since = None;
-            self.shared.is_brisk.store(since.elapsed() < AWAKE, Ordering::Relaxed);
-        }
-        for (header, payload) in answers {
-            // A caller that gave up has gone, but its number is free only now.
-            let Some(call) = state.take_call(header.id) else {
-                return Err(ClientError::Protocol(format!(
-                    "an answer to call {}, which was not made",
-                    header.id
-                )));
-            };
-            let answer = match header.kind {
-                Kind::Error => {
-                    Err(decode::<RpcError>(payload).map_or_else(|e| protocol(&e), ClientError::Rpc))
-                }
-                _ if payload.len() <= COPY_UP_TO => Ok(Bytes::copy_from_slice(&payload)),
-                _ => Ok(payload),
-            };
-            let _ = call.send(answer);
-        }
-        Ok(())
-    }
-
-    fn event(&self, header: Header, payload: Bytes) -> Result<(), ClientError> {
-        // Events that this client does not know are for newer ones.
-        match header.known_method() {
-            Some(method) => self.events.event(method, payload),
-            None => Ok(()),
-        }
-    }
-}
-
-/// How much to read behind what has come of a frame. Never more than twice a burst, whatever the frame says of itself.
-fn room_for(input: &[u8]) -> usize {
-    // A fault is found when the frame is taken.
-    let wanted = Decoder::default().wanted(input).unwrap_or(0);
-    if input.len() + wanted < LARGE_FRAME { READ_BURST } else { wanted.min(2 * READ_BURST) + BEYOND }
-}
-
 /// Reads an answer's payload.
 pub(crate) fn decode_answer<R: Required>(payload: Bytes) -> Result<R, ClientError> {
-    decode(payload).map_err(|error| ClientError::Protocol(error.to_string()))
+    decode(payload).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &impl std::fmt::Display) -> ClientError {
+    ClientError::Protocol(error.to_string())
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_frame_is_read_to_its_end_and_no_claim_takes_memory() {
-        let mut outbox = Outbox::new();
-        let call = Header::request(Method::HypercoreGet, 7);
-        outbox.block_response(call, Bytes::from(vec![1; 64 << 10]));
-        let frame = outbox.take();
-        // Whatever has come of it, the next read ends behind it.
-        for came in [READ_BURST, 3000, 40_000, frame.len() - 1] {
-            assert_eq!(room_for(&frame[..came]), frame.len() - came + BEYOND, "{came}");
-        }
-        assert_eq!(room_for(&[]), READ_BURST);
-        outbox.block_response(call, Bytes::from(vec![1; 100]));
-        assert_eq!(room_for(&outbox.take()[..50]), READ_BURST);
-        // A frame of 200 MiB, of which nothing but the length has come.
-        let mut claim = BytesMut::new();
-        Header::response(Method::HypercoreGet, 7).write(200 << 20, &mut claim);
-        assert_eq!(room_for(&claim), 2 * READ_BURST + BEYOND);
-        assert_eq!(room_for(&[0xff; 100]), READ_BURST);
     }
 }

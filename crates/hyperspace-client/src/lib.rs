@@ -27,6 +27,7 @@ mod network_peers;
 mod networker;
 mod options;
 mod receive_memory;
+mod receiver;
 mod remote_hypercore;
 mod restore;
 mod sessions;
