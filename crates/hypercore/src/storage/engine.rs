@@ -145,6 +145,9 @@ fn database_options() -> Options {
     // files (the log, too, since there are two column families), and would wait for all of it then.
     options.set_bytes_per_sync(1024 * 1024);
     options.set_wal_bytes_per_sync(1024 * 1024);
+    // What is written at once is cached by the system in one piece, and larger pieces of memory are less often at hand: in
+    // a virtual machine they may have to come from its host.
+    options.set_writable_file_max_buffer_size(64 * 1024);
     options.set_max_background_jobs(2);
     // Files beyond this number are opened when they are read.
     options.set_max_open_files(256);
