@@ -262,7 +262,11 @@ impl<IO> Watch<IO> {
                 Ok(length) => {
                     input.extend_from_slice(self.glance.get(..length).unwrap_or_default());
                     self.something_came();
-                    return Ok(length < GLANCE);
+                    let is_all = length < GLANCE;
+                    // The event loop does not tell of what was read here: if the rest is left to it, this is looked at again
+                    // however late it was.
+                    self.brisk |= !is_all;
+                    return Ok(is_all);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -352,6 +356,24 @@ mod tests {
         // As far as it was seen: the next one may be.
         watch.something_came();
         assert!(watch.nothing_came());
+    }
+
+    #[test]
+    fn what_was_read_late_is_worked_on() {
+        let slow_and_all_there_is_room_for = |_: &(), buffer: &mut [u8]| {
+            let start = std::time::Instant::now();
+            while start.elapsed() < AWAKE {}
+            Ok(buffer.len())
+        };
+        let mut input = BytesMut::new();
+        // It does not look at all when this thread was kept from it.
+        while input.is_empty() {
+            let mut watch = Watch::new(Chat::Awaited(slow_and_all_there_is_room_for));
+            watch.brisk = true;
+            assert!(!watch.await_awake(&(), &mut input).unwrap());
+            assert!(watch.brisk || input.is_empty(), "nobody else tells that it came");
+        }
+        assert_eq!(input.len(), GLANCE);
     }
 
     #[tokio::test(start_paused = true)]
