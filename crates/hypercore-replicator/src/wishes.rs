@@ -60,20 +60,22 @@ impl Wishes {
                 before.blocks.into_keys().filter(|index| !self.blocks.contains_key(index)).collect();
             return followed;
         }
+        // Added and removed between two looks: they were never here, and others may want the same.
+        let mut passed = BTreeSet::new();
         for change in changes.list {
             match change {
-                Change::Added(id) => {
-                    self.add(id, demand, &mut in_flight);
-                    followed.added = true;
-                }
+                Change::Added(id) if self.add(id, demand, &mut in_flight) => followed.added = true,
+                Change::Added(id) => drop(passed.insert(id)),
+                Change::Removed(id, _) if passed.remove(&id) => {}
                 Change::Removed(id, want) => self.remove(id, &want, &mut followed.given_up),
             }
         }
         followed
     }
 
-    fn add(&mut self, id: DemandId, demand: &Demand, in_flight: &mut impl FnMut(u64) -> bool) {
-        let Some(entry) = demand.entry(id) else { return };
+    /// False when it is gone already.
+    fn add(&mut self, id: DemandId, demand: &Demand, in_flight: &mut impl FnMut(u64) -> bool) -> bool {
+        let Some(entry) = demand.entry(id) else { return false };
         match &entry.want {
             Want::Block { index } => {
                 let priority = usize::from(entry.options.priority).clamp(1, PRIORITIES - 1);
@@ -104,13 +106,13 @@ impl Wishes {
                 }
             }
         }
+        true
     }
 
     fn remove(&mut self, id: DemandId, want: &Want, given_up: &mut Vec<u64>) {
         match want {
             Want::Block { index } => {
                 self.if_available.remove(&(*index, id));
-                // Added and removed between two looks: it was never here.
                 let Some((count, _)) = self.blocks.get_mut(index) else { return };
                 *count -= 1;
                 if *count == 0 {
@@ -182,4 +184,42 @@ pub(crate) struct Followed {
     pub(crate) added: bool,
     /// Blocks that nobody waits for by themselves any more.
     pub(crate) given_up: Vec<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use hypercore::demand::WantOptions;
+
+    use super::*;
+
+    fn want(demand: &mut Demand, index: u64) -> DemandId {
+        demand.add(Want::Block { index }, WantOptions::default()).unwrap().0
+    }
+
+    #[test]
+    fn a_want_that_comes_and_goes_unseen_takes_nothing_from_others() {
+        let mut demand = Demand::new();
+        demand.track_changes(true);
+        let mut wishes = Wishes::default();
+        wishes.follow(&mut demand, |_| false);
+
+        let first = want(&mut demand, 3);
+        assert!(wishes.follow(&mut demand, |_| false).added);
+        let passing = want(&mut demand, 3);
+        demand.cancel(passing);
+        let followed = wishes.follow(&mut demand, |_| false);
+        assert_eq!((followed.added, followed.given_up), (false, vec![]));
+        assert_eq!((wishes.wants_block(3), wishes.next_queued(1, 0)), (true, Some(3)));
+
+        // Nor do those that are there already and go beside it.
+        let second = want(&mut demand, 3);
+        let passing = want(&mut demand, 3);
+        demand.cancel(first);
+        demand.cancel(passing);
+        assert_eq!(wishes.follow(&mut demand, |_| false).given_up, vec![]);
+        assert!(wishes.wants_block(3));
+        demand.cancel(second);
+        assert_eq!(wishes.follow(&mut demand, |_| false).given_up, vec![3]);
+        assert!(!wishes.wants_block(3) && wishes.next_queued(1, 0).is_none());
+    }
 }
