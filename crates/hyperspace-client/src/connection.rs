@@ -39,7 +39,8 @@ use crate::{
     receiver::{Answers, Incoming, Receiver},
 };
 
-/// Calls that may wait for their answers at the same time; further ones wait for their turn.
+/// Calls that may wait for their answers at the same time; further ones wait for their turn. Those that may wait for ever
+/// do not count: whoever waits for a turn behind them might be the one who is to end them.
 const MAX_IN_FLIGHT: usize = 16_384;
 /// Bytes that may wait to be written before callers wait.
 const MAX_UNSENT: usize = 4 << 20;
@@ -58,6 +59,8 @@ const CROWDED: Duration = Duration::from_micros(30);
 const LOOKS: usize = 16;
 
 type Answer = Result<Bytes, ClientError>;
+/// The answer to a call that was made, once it has come.
+pub(crate) type Answered = oneshot::Receiver<Answer>;
 
 /// Gets the daemon's events, in order, before any answer that came after them.
 pub(crate) trait EventHandler: Send + Sync + 'static {
@@ -67,6 +70,8 @@ pub(crate) trait EventHandler: Send + Sync + 'static {
     fn closed(&self, error: &ClientError);
     /// The connection is lost, and another one is to be made.
     fn lost(&self, error: &ClientError);
+    /// That one is lost, too, before everything was restored: what was is void again.
+    fn lost_again(&self);
     /// There is another connection: asks for everything that the daemon kept for the old one. Calls of others wait
     /// meanwhile.
     fn restore(&self, connection: Connection) -> BoxFuture<'_, Result<(), ClientError>>;
@@ -141,6 +146,15 @@ struct State {
 
 struct CloseOnDrop(Arc<Shared>);
 
+/// When a call is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Once not too many others wait for their answers.
+    Awaited,
+    /// However many do.
+    AtOnce,
+}
+
 impl Connection {
     /// Uses this stream, driven by a task of the current tokio runtime.
     pub(crate) fn start(halves: Halves, events: Arc<dyn EventHandler>, again: Option<Again>) -> Self {
@@ -165,7 +179,7 @@ impl Connection {
             is_brisk: AtomicBool::new(false),
             has_cores: thread::available_parallelism().is_ok_and(|cores| cores > NonZeroUsize::MIN),
         });
-        let driver = Driver { shared: shared.clone(), events };
+        let driver = Driver { shared: shared.clone(), events, has_ended: false };
         tokio::spawn(driver.run(again));
         Self { _guard: Some(Arc::new(CloseOnDrop(shared.clone()))), shared, restoring: false }
     }
@@ -200,25 +214,111 @@ impl Connection {
         method: Method,
         message: &M,
     ) -> Result<Bytes, ClientError> {
+        self.ask_in_turn(Turn::Awaited, method, message).await
+    }
+
+    /// The same for what may be answered much later, if ever.
+    pub(crate) async fn ask_patiently<M: Message>(
+        &self,
+        method: Method,
+        message: &M,
+    ) -> Result<Bytes, ClientError> {
+        self.ask_in_turn(Turn::AtOnce, method, message).await
+    }
+
+    async fn ask_in_turn<M: Message>(
+        &self,
+        turn: Turn,
+        method: Method,
+        message: &M,
+    ) -> Result<Bytes, ClientError> {
         loop {
-            match self.call_raw(|outbox, id| outbox.request(method, id, message)).await {
+            match self.call_in_turn(turn, |outbox, id| outbox.request(method, id, message)).await {
                 // The next call waits until there is a connection, or fails for good.
-                Err(ClientError::Disconnected(_)) if self.shared.lasts && self.closed().is_none() => {}
+                Err(ClientError::Disconnected(_)) if self.is_made_again() => {}
                 answer => return answer,
             }
         }
     }
 
-    /// Calls with a frame that `write` puts into the outbox.
+    /// Calls with a frame that `write` puts into the outbox when it is sent.
     pub(crate) async fn call_raw(&self, write: impl FnOnce(&mut Outbox, u64)) -> Result<Bytes, ClientError> {
-        let (mut answer, _permit) = self.begin(write).await?;
+        self.call_in_turn(Turn::Awaited, write).await
+    }
+
+    /// The same for a call that may be answered much later, if ever.
+    pub(crate) async fn call_patiently(
+        &self,
+        write: impl FnOnce(&mut Outbox, u64),
+    ) -> Result<Bytes, ClientError> {
+        self.call_in_turn(Turn::AtOnce, write).await
+    }
+
+    async fn call_in_turn(
+        &self,
+        turn: Turn,
+        write: impl FnOnce(&mut Outbox, u64),
+    ) -> Result<Bytes, ClientError> {
+        let (mut answer, _permit) = self.begin(turn, write).await?;
         if !self.shared.is_brisk.load(Ordering::Relaxed) {
-            return answer.await.unwrap_or_else(|_| Err(self.shared.lock().why_closed()));
+            return self.answer(answer).await;
         }
         match self.await_awake(&mut answer).await {
             Some(answer) => answer,
-            None => answer.await.unwrap_or_else(|_| Err(self.shared.lock().why_closed())),
+            None => self.answer(answer).await,
         }
+    }
+
+    /// Calls here and now, however much is under way, if that `is_due`: for what must be said even if nobody waits for the
+    /// answer. Fails when there is no connection.
+    pub(crate) fn call_now<M: Message>(
+        &self,
+        is_due: impl FnOnce() -> bool,
+        method: Method,
+        message: &M,
+    ) -> Result<Option<Answered>, ClientError> {
+        let mut state = self.shared.lock();
+        if let Some(error) = &state.closed {
+            return Err(error.clone());
+        }
+        if state.phase == Phase::Down {
+            return Err(ClientError::Disconnected("it was lost".into()));
+        }
+        if !is_due() {
+            return Ok(None);
+        }
+        Ok(Some(state.send(self.shared.has_cores, |outbox, id| outbox.request(method, id, message))))
+    }
+
+    /// Waits for the answer to a call that was made.
+    pub(crate) async fn answer(&self, answer: Answered) -> Answer {
+        answer.await.unwrap_or_else(|_| Err(self.shared.lock().why_closed()))
+    }
+
+    /// Whether the connection, if it is lost, is so just for now.
+    pub(crate) fn is_made_again(&self) -> bool {
+        self.shared.lasts && self.closed().is_none()
+    }
+
+    /// Waits until calls can be made. Fails when they never can again.
+    pub(crate) async fn until_up(&self) -> Result<(), ClientError> {
+        loop {
+            let changed = self.shared.changed.notified();
+            {
+                let state = self.shared.lock();
+                match &state.closed {
+                    Some(error) => return Err(error.clone()),
+                    None if state.phase == Phase::Up => return Ok(()),
+                    None => {}
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// This connection for whoever does not keep it open.
+    pub(crate) fn unguarded(&self) -> Self {
+        Self { shared: self.shared.clone(), restoring: self.restoring, _guard: None }
     }
 
     /// Sends a call that is not answered. It never waits: whoever uses it sends little. Without a connection it is
@@ -242,7 +342,7 @@ impl Connection {
     }
 
     /// Waits awake for the answer to a call that goes alone, for a moment. `None` when it has not come.
-    async fn await_awake(&self, answer: &mut oneshot::Receiver<Answer>) -> Option<Answer> {
+    async fn await_awake(&self, answer: &mut Answered) -> Option<Answer> {
         // Others on this runtime have their turn, however many calls are made.
         consume_budget().await;
         let start = time::Instant::now();
@@ -267,14 +367,16 @@ impl Connection {
 
     async fn begin(
         &self,
+        turn: Turn,
         write: impl FnOnce(&mut Outbox, u64),
-    ) -> Result<(oneshot::Receiver<Answer>, Option<SemaphorePermit<'_>>), ClientError> {
+    ) -> Result<(Answered, Option<SemaphorePermit<'_>>), ClientError> {
         // Without a detour through the runtime when it is not needed: calls go out in the order they are polled in.
-        let permit = match self.shared.in_flight.try_acquire() {
-            Ok(permit) => Some(permit),
+        let permit = match (turn, self.shared.in_flight.try_acquire()) {
+            (Turn::AtOnce, _) => None,
+            (Turn::Awaited, Ok(permit)) => Some(permit),
             // Those who have permits may be waiting for what is being restored here.
-            Err(_) if self.restoring => None,
-            Err(_) => {
+            (Turn::Awaited, Err(_)) if self.restoring => None,
+            (Turn::Awaited, Err(_)) => {
                 let permit = self.shared.in_flight.acquire().await;
                 Some(permit.map_err(|_| self.shared.lock().why_closed())?)
             }
@@ -295,16 +397,7 @@ impl Connection {
                     Phase::Restoring => self.restoring,
                 };
                 if may_call && state.outbox.len() < MAX_UNSENT {
-                    let (id, answer) = state.register();
-                    let alone = state.waiting == 1 && state.outbox.is_empty();
-                    state.alone_since = (alone && self.shared.has_cores).then(time::Instant::now);
-                    write(&mut state.outbox, id);
-                    if alone {
-                        state.write_now();
-                    } else {
-                        state.wake_driver();
-                    }
-                    return Ok((answer, permit));
+                    return Ok((state.send(self.shared.has_cores, write), permit));
                 }
                 state.wake_driver();
             }
@@ -423,8 +516,22 @@ impl Drop for CloseOnDrop {
 }
 
 impl State {
+    /// Sends a call with the frame that `write` makes of its number.
+    fn send(&mut self, has_cores: bool, write: impl FnOnce(&mut Outbox, u64)) -> Answered {
+        let (id, answer) = self.register();
+        let alone = self.waiting == 1 && self.outbox.is_empty();
+        self.alone_since = (alone && has_cores).then(time::Instant::now);
+        write(&mut self.outbox, id);
+        if alone {
+            self.write_now();
+        } else {
+            self.wake_driver();
+        }
+        answer
+    }
+
     /// A number for a call, used again only after its answer has come: the daemon answers every call.
-    fn register(&mut self) -> (u64, oneshot::Receiver<Answer>) {
+    fn register(&mut self) -> (u64, Answered) {
         let (sender, receiver) = oneshot::channel();
         let index = match self.free.pop() {
             Some(index) => index as usize,

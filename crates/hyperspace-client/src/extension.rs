@@ -85,11 +85,15 @@ impl RemoteExtension {
         let (sender, messages) = mpsc::channel(MESSAGES_KEPT);
         let entry = Entry { session: owner.session(), name: name.clone(), sender };
         let request = entry.request(resource);
-        owner.sessions().extensions.lock().insert(resource, entry);
         // From here on, dropping it ends it.
         let extension = Self { owner, resource, name, messages };
         let owner = &extension.owner;
-        owner.connection().call_void(Methods::of(owner.session()).register, &request).await?;
+        let registering = owner.connection().call_raw(|outbox, id| {
+            // Not before: after a reconnect all that are here are registered again.
+            owner.sessions().extensions.lock().insert(resource, entry);
+            outbox.request(Methods::of(owner.session()).register, id, &request);
+        });
+        registering.await?;
         Ok(extension)
     }
 

@@ -15,7 +15,7 @@ use hyperspace_common::{Message, Method, messages::*, text};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
-    connection::{Connection, decode_answer},
+    connection::{Answered, Connection, decode_answer},
     error::ClientError,
     sessions::{Identity, RemoteState, Sessions, Transferred},
 };
@@ -162,8 +162,9 @@ impl RemoteHypercore {
             on_wait_id,
         };
         let cancel = CancelRequest { id, resource_id };
-        let answer =
-            self.cancellable(Method::HypercoreGet, &request, Method::HypercoreCancel, cancel).await?;
+        let patient = options.wait && !options.if_available;
+        let get = (Method::HypercoreGet, patient);
+        let answer = self.cancellable(get, &request, Method::HypercoreCancel, cancel).await?;
         Ok(decode_answer::<GetResponse>(answer)?.block)
     }
 
@@ -198,9 +199,24 @@ impl RemoteHypercore {
 
     /// Waits until the core has at least `min_length` blocks, however long that takes.
     pub async fn wait_for_length(&self, min_length: u64) -> Result<(), ClientError> {
-        let (id, min_length) = (self.id(), Some(min_length));
-        let request = UpdateRequest { id, min_length, if_available: Some(false), hash: None };
-        self.session.connection.ask_raw(Method::HypercoreUpdate, &request).await.map(|_| ())
+        while self.length() < min_length {
+            let growth = self.state().growth(|| self.ask_for_growth());
+            match growth.await {
+                Err(ClientError::Disconnected(_)) if self.connection().is_made_again() => {
+                    self.connection().until_up().await?;
+                }
+                grown => grown?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks to be answered once the core is longer than it is now.
+    fn ask_for_growth(&self) -> Result<Answered, ClientError> {
+        let min_length = Some(self.length().saturating_add(1));
+        let request = UpdateRequest { id: self.id(), min_length, if_available: Some(false), hash: None };
+        let asked = self.connection().call_now(|| true, Method::HypercoreUpdate, &request)?;
+        asked.ok_or(ClientError::Closed)
     }
 
     /// Asks peers for a longer length. False when all were asked and none knows of one.
@@ -213,7 +229,8 @@ impl RemoteHypercore {
         self.seek_with(byte_offset, SeekOptions::default()).await
     }
 
-    /// The same, with options.
+    /// The same, with options. One that waits however long it takes is, unlike other requests, not taken back when its
+    /// future is dropped: the daemon knows no way.
     pub async fn seek_with(&self, byte_offset: u64, options: SeekOptions) -> Result<(u64, u64), ClientError> {
         let request = SeekRequest {
             id: self.id(),
@@ -223,8 +240,11 @@ impl RemoteHypercore {
             wait: Some(options.wait),
             if_available: Some(options.if_available),
         };
-        let response: SeekResponse = self.call(Method::HypercoreSeek, &request).await?;
-        Ok((response.seq, response.block_offset))
+        let SeekResponse { seq, block_offset } = match options.wait && !options.if_available {
+            true => decode_answer(self.connection().ask_patiently(Method::HypercoreSeek, &request).await?)?,
+            false => self.call(Method::HypercoreSeek, &request).await?,
+        };
+        Ok((seq, block_offset))
     }
 
     /// Has the daemon download a range. Dropping the future cancels it.
@@ -251,8 +271,8 @@ impl RemoteHypercore {
             live: end.is_none().then_some(true),
         };
         let undownload = CancelRequest { id, resource_id };
-        self.cancellable(Method::HypercoreDownload, &request, Method::HypercoreUndownload, undownload)
-            .await?;
+        let download = (Method::HypercoreDownload, true);
+        self.cancellable(download, &request, Method::HypercoreUndownload, undownload).await?;
         Ok(())
     }
 
@@ -261,9 +281,21 @@ impl RemoteHypercore {
         if self.state().is_closed() {
             return Ok(());
         }
+        // Told before anything is waited for: a future that is dropped must not leave the daemon with the session.
+        let closing =
+            self.connection().call_now(|| true, Method::HypercoreClose, &CloseRequest { id: self.id() });
         self.state().close();
         self.session.sessions.remove(self.id());
-        self.session.connection.call_void(Method::HypercoreClose, &CloseRequest { id: self.id() }).await
+        let answer = match closing {
+            Ok(Some(closing)) => self.connection().answer(closing).await.map(|_| ()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match answer {
+            // Gone with the connection.
+            Err(ClientError::Disconnected(_)) => Ok(()),
+            answer => answer,
+        }
     }
 
     /// What happens to the core. Ends when the session or the connection does.
@@ -293,17 +325,20 @@ impl RemoteHypercore {
         self.session.connection.ask(method, message).await
     }
 
-    /// A call that is taken back when its future is dropped.
+    /// A call that is taken back when its future is dropped; a patient one may be answered much later, if ever.
     async fn cancellable<M: Message>(
         &self,
-        method: Method,
+        (method, patient): (Method, bool),
         request: &M,
         cancel: Method,
         cancel_request: CancelRequest,
     ) -> Result<Bytes, ClientError> {
         let mut guard =
             CancelOnDrop { connection: &self.session.connection, cancel: Some((cancel, cancel_request)) };
-        let answer = self.session.connection.ask_raw(method, request).await;
+        let answer = match patient {
+            true => self.session.connection.ask_patiently(method, request).await,
+            false => self.session.connection.ask_raw(method, request).await,
+        };
         guard.cancel = None;
         answer
     }
@@ -327,6 +362,10 @@ impl RemoteHypercore {
 
     pub(crate) fn state(&self) -> &RemoteState {
         &self.session.state
+    }
+
+    pub(crate) fn shared_state(&self) -> Arc<RemoteState> {
+        self.session.state.clone()
     }
 
     fn identity(&self) -> Identity {

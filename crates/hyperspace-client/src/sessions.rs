@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -10,13 +11,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use hypercore::{CoreEvent, DiscoveryKey, Key, PeerInfo};
 use hyperspace_common::{Method, Required, RpcErrorExt, code, decode, messages::*};
 use tokio::sync::broadcast;
 
 use crate::{
-    connection::{Connection, EventHandler},
+    connection::{Answered, Connection, EventHandler},
     error::ClientError,
     extension::Registered,
     lock::Held,
@@ -42,7 +46,8 @@ pub(crate) struct Sessions {
     /// Sessions, requests that can be cancelled, waits: none is ever used twice, so that nothing that comes late
     /// can be taken for something else.
     next: AtomicU64,
-    feeds: broadcast::Sender<Key>,
+    /// `None` when the connection has ended for good.
+    feeds: Mutex<Option<broadcast::Sender<Key>>>,
     connection_events: broadcast::Sender<ConnectionEvent>,
     pub(crate) extensions: Registered,
     /// The peers of the daemon.
@@ -61,8 +66,13 @@ pub(crate) struct RemoteState {
     pub(crate) identity: OnceLock<Identity>,
     /// How it was opened.
     pub(crate) kind: Kind,
+    /// The question for a longer core that is under way.
+    growth: Mutex<Option<Growth>>,
     changing: Mutex<Changing>,
 }
+
+/// A question that all share who wait for its answer.
+pub(crate) type Growth = Shared<BoxFuture<'static, Result<(), ClientError>>>;
 
 /// How a session was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +110,12 @@ struct Changing {
     watching: bool,
     /// Locks that are held or waited for.
     locks: Vec<Weak<Held>>,
-    /// Events say what the length is: older news must not undo it.
+    /// The answer to the open, or to another one after a reconnect, was looked at.
+    is_open: bool,
+    /// Events since then, or before it, say what the length is: older news must not undo it.
     told: bool,
+    /// So they do of the fork.
+    fork_told: bool,
     peers: Vec<Arc<PeerInfo>>,
     /// Peers that left before the answer to the open was looked at, which may still name them.
     gone: Vec<[u8; 32]>,
@@ -128,7 +142,7 @@ impl Sessions {
         Self {
             cores: Mutex::default(),
             next: AtomicU64::new(1),
-            feeds: broadcast::channel(EVENTS_KEPT).0,
+            feeds: Mutex::new(Some(broadcast::channel(EVENTS_KEPT).0)),
             connection_events: broadcast::channel(EVENTS_KEPT).0,
             extensions: Registered::default(),
             network: NetworkPeers::new(),
@@ -145,7 +159,13 @@ impl Sessions {
 
     pub(crate) fn create(&self, kind: Kind) -> Arc<RemoteState> {
         let id = self.fresh();
-        let state = Arc::new(RemoteState { id, identity: OnceLock::new(), kind, changing: Mutex::default() });
+        let state = Arc::new(RemoteState {
+            id,
+            identity: OnceLock::new(),
+            kind,
+            growth: Mutex::default(),
+            changing: Mutex::default(),
+        });
         self.lock().insert(id, Arc::downgrade(&state));
         state
     }
@@ -204,7 +224,25 @@ impl Sessions {
 
     /// Keys of cores that the daemon loads.
     pub(crate) fn feeds(&self) -> broadcast::Receiver<Key> {
-        self.feeds.subscribe()
+        match &*self.lock_feeds() {
+            Some(feeds) => feeds.subscribe(),
+            // Its sender is gone at once.
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    fn lock_feeds(&self) -> MutexGuard<'_, Option<broadcast::Sender<Key>>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the daemon told is void, and what it kept is gone. The keys of cores whose locks were held.
+    fn forget(&self) -> Vec<Key> {
+        // The next daemon may be another one.
+        self.daemon.store(UNKNOWN, Ordering::Relaxed);
+        self.network.lost();
+        let cores = self.all();
+        let locked = cores.iter().filter(|core| core.lost());
+        locked.filter_map(|core| core.identity.get()).map(|identity| identity.key).collect()
     }
 
     fn core(&self, id: u64) -> Option<Arc<RemoteState>> {
@@ -231,9 +269,8 @@ impl EventHandler for Sessions {
             Method::HypercoreOnWait => {
                 let WaitEvent { on_wait_id, seq, .. } = read(payload)?;
                 let call = self.waits().remove(&on_wait_id);
-                if let Some(call) = call {
-                    call(seq);
-                }
+                // The panic of one program part, which was reported, must not take from the others the answers behind this.
+                let _ = call.map(|call| panic::catch_unwind(AssertUnwindSafe(|| call(seq))));
             }
             Method::HypercoreOnExtension | Method::NetworkOnExtension => {
                 self.extensions.message(read(payload)?);
@@ -257,6 +294,7 @@ impl EventHandler for Sessions {
             Method::HypercoreOnClose => {
                 let CloseEvent { id } = read(payload)?;
                 self.core(id).inspect(|core| core.close());
+                self.remove(id);
             }
             Method::HypercoreOnDownload => {
                 let DownloadEvent { id, seq: index, byte_length } = read(payload)?;
@@ -268,9 +306,9 @@ impl EventHandler for Sessions {
             }
             Method::CorestoreOnFeed => {
                 let FeedEvent { key } = read(payload)?;
-                if let Ok(key) = Key::try_from(&key[..]) {
+                if let (Ok(key), Some(feeds)) = (Key::try_from(&key[..]), &*self.lock_feeds()) {
                     // Nobody may be listening.
-                    let _ = self.feeds.send(key);
+                    let _ = feeds.send(key);
                 }
             }
             _ => {}
@@ -285,24 +323,20 @@ impl EventHandler for Sessions {
         }
         self.extensions.clear();
         self.network.closed();
+        *self.lock_feeds() = None;
         self.wishes.clear();
         // Nobody may be listening.
         let _ = self.connection_events.send(ConnectionEvent::Ended { reason: error.to_string() });
     }
 
     fn lost(&self, error: &ClientError) {
-        // The next daemon may be another one.
-        self.daemon.store(UNKNOWN, Ordering::Relaxed);
-        self.network.lost();
-        let mut locks = Vec::new();
-        for core in self.all() {
-            if core.lost()
-                && let Some(identity) = core.identity.get()
-            {
-                locks.push(identity.key);
-            }
-        }
+        let locks = self.forget();
         let _ = self.connection_events.send(ConnectionEvent::Lost { reason: error.to_string(), locks });
+    }
+
+    fn lost_again(&self) {
+        // Of locks there were none: they are not restored, and calls of others waited.
+        self.forget();
     }
 
     fn restore(&self, connection: Connection) -> BoxFuture<'_, Result<(), ClientError>> {
@@ -317,20 +351,16 @@ impl EventHandler for Sessions {
 impl RemoteState {
     /// What the daemon answered to the open.
     pub(crate) fn opened(&self, opened: Opened) {
-        let _ = self.identity.set(opened.identity);
         let mut changing = self.lock();
+        let _ = self.identity.set(opened.identity);
         if !changing.told {
             (changing.length, changing.byte_length) = (opened.length, opened.byte_length);
+        }
+        if !changing.fork_told {
             changing.fork = opened.fork;
         }
-        // Events that came after the answer may have been looked at before it.
-        let gone = std::mem::take(&mut changing.gone);
-        for peer in opened.peers {
-            if !gone.contains(&peer.remote_public_key)
-                && !changing.peers.iter().any(|known| known.remote_public_key == peer.remote_public_key)
-            {
-                changing.peers.push(Arc::new(peer));
-            }
+        for peer in changing.newcomers(opened.peers) {
+            changing.peers.push(peer);
         }
     }
 
@@ -339,34 +369,52 @@ impl RemoteState {
         let mut changing = self.lock();
         let Opened { length, byte_length, fork, peers, .. } = opened;
         // Events may have come already.
-        if !changing.told {
-            let (old_length, old_fork) = (changing.length, changing.fork);
-            (changing.length, changing.byte_length, changing.fork) = (length, byte_length, fork);
-            if fork != old_fork || length < old_length {
-                // How much of the old history is left is not known; nothing is the safe answer.
-                changing.emit(CoreEvent::Truncate { length: 0, byte_length, fork });
-                changing.emit(CoreEvent::Append { length, byte_length });
-            } else if length > old_length {
-                changing.emit(CoreEvent::Append { length, byte_length });
-            }
+        let is_forked = !changing.fork_told && fork != changing.fork;
+        let (is_shorter, is_longer) = (length < changing.length, length > changing.length);
+        if !changing.fork_told {
+            changing.fork = fork;
         }
-        for peer in peers {
-            if !changing.peers.iter().any(|known| known.remote_public_key == peer.remote_public_key) {
-                let peer = Arc::new(peer);
-                changing.peers.push(peer.clone());
-                changing.emit(CoreEvent::PeerAdded(peer));
-            }
+        let is_told = changing.told;
+        if !is_told {
+            (changing.length, changing.byte_length) = (length, byte_length);
+        }
+        let (length, byte_length) = (changing.length, changing.byte_length);
+        if is_forked || (!is_told && is_shorter) {
+            // How much of the old history is left is not known; nothing is the safe answer.
+            changing.emit(CoreEvent::Truncate { length: 0, byte_length, fork });
+            changing.emit(CoreEvent::Append { length, byte_length });
+        } else if !is_told && is_longer {
+            changing.emit(CoreEvent::Append { length, byte_length });
+        }
+        for peer in changing.newcomers(peers) {
+            changing.peers.push(peer.clone());
+            changing.emit(CoreEvent::PeerAdded(peer));
         }
     }
 
     /// The connection is lost. True when a lock was lost with it.
     fn lost(&self) -> bool {
         let mut changing = self.lock();
-        changing.told = false;
+        (changing.is_open, changing.told, changing.fork_told) = (false, false, false);
+        changing.gone.clear();
         for peer in std::mem::take(&mut changing.peers) {
             changing.emit(CoreEvent::PeerRemoved(peer));
         }
         changing.lose_locks()
+    }
+
+    /// The question for a longer core that is under way; if there is none, it is asked. It cannot be taken back: one for
+    /// all who wait is enough, however often they come and go.
+    pub(crate) fn growth(&self, ask: impl FnOnce() -> Result<Answered, ClientError>) -> Growth {
+        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asked) = &*growth
+            && asked.clone().now_or_never().is_none()
+        {
+            return asked.clone();
+        }
+        let asked = ask();
+        let answer = async move { asked?.await.unwrap_or(Err(ClientError::Closed)).map(|_| ()) };
+        growth.insert(answer.boxed().shared()).clone()
     }
 
     /// A lock of this session that is held, or soon will be.
@@ -435,7 +483,7 @@ impl RemoteState {
     fn truncated(&self, length: u64, byte_length: u64, fork: u64) {
         let mut changing = self.lock();
         (changing.length, changing.byte_length, changing.told) = (length, byte_length, true);
-        changing.fork = fork;
+        (changing.fork, changing.fork_told) = (fork, true);
         changing.emit(CoreEvent::Truncate { length, byte_length, fork });
     }
 
@@ -454,7 +502,7 @@ impl RemoteState {
         {
             let peer = changing.peers.swap_remove(at);
             changing.emit(CoreEvent::PeerRemoved(peer));
-        } else if self.identity.get().is_none() {
+        } else if !changing.is_open {
             changing.gone.push(gone.remote_public_key);
         }
     }
@@ -479,6 +527,17 @@ impl RemoteState {
 }
 
 impl Changing {
+    /// The peers of the answer to an open that are still there and not known yet.
+    fn newcomers(&mut self, peers: Vec<PeerInfo>) -> Vec<Arc<PeerInfo>> {
+        self.is_open = true;
+        // Events that came after the answer may have been looked at before it.
+        let gone = std::mem::take(&mut self.gone);
+        let is_known =
+            |peer: &PeerInfo| self.peers.iter().any(|k| k.remote_public_key == peer.remote_public_key);
+        let is_new = |peer: &PeerInfo| !gone.contains(&peer.remote_public_key) && !is_known(peer);
+        peers.into_iter().filter(is_new).map(Arc::new).collect()
+    }
+
     fn lose_locks(&mut self) -> bool {
         let locks = std::mem::take(&mut self.locks);
         // All of them, not just the first.

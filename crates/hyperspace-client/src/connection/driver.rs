@@ -15,6 +15,7 @@ use crate::error::ClientError;
 pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) events: Arc<dyn EventHandler>,
+    pub(super) has_ended: bool,
 }
 
 impl Driver {
@@ -31,12 +32,21 @@ impl Driver {
                 }
             };
         }
+        self.end(error);
+    }
+
+    /// Nobody serves the connection any more.
+    fn end(&mut self, error: ClientError) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
         self.shared.close(error);
         let error = self.shared.lock().why_closed();
         self.events.closed(&error);
-        let mut state = self.shared.lock();
         // Dropping the stream ends the connection: the daemon frees what this client held.
-        state.writer = Box::new(tokio::io::sink());
+        self.shared.lock().writer = Box::new(tokio::io::sink());
+        // Those who get the events may have connections themselves.
+        *self.shared.receiver() = None;
     }
 
     /// Connects, again and again, until everything is as it was.
@@ -88,6 +98,7 @@ impl Driver {
         });
         if let Err(error) = restored.await {
             self.shared.lost(&error);
+            self.events.lost_again();
             return Err(error);
         }
         self.shared.lock().phase = Phase::Up;
@@ -126,8 +137,8 @@ impl Driver {
 }
 
 impl Drop for Driver {
+    /// Before its time when its runtime ends: whoever uses the connection from another one must hear of it.
     fn drop(&mut self) {
-        // Those who get the events may have connections themselves.
-        *self.shared.receiver() = None;
+        self.end(ClientError::Disconnected("the runtime that served it has ended".into()));
     }
 }

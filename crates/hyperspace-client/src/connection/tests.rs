@@ -31,6 +31,7 @@ impl EventHandler for Events {
     }
     fn closed(&self, _: &ClientError) {}
     fn lost(&self, _: &ClientError) {}
+    fn lost_again(&self) {}
     fn restore(&self, _: Connection) -> BoxFuture<'_, Result<(), ClientError>> {
         async { Ok(()) }.boxed()
     }

@@ -1,0 +1,238 @@
+//! Futures that are dropped in the middle, and calls that wait for ever: nothing stays behind, and nobody else waits.
+
+mod played;
+
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::join_all};
+use hypercore::{DownloadRange, GetOptions};
+use hyperspace_client::{ClientError, RemoteHypercore};
+use hyperspace_common::{Method, messages::*};
+use played::{Call, Client, Played};
+
+/// So much is more than what may wait to be written.
+const MUCH: usize = 16 << 20;
+
+/// Appends that nobody reads yet, so that there is no room for further calls.
+fn fill(core: &RemoteHypercore) -> impl Future<Output = ()> + use<> {
+    let core = core.clone();
+    let mut append = Box::pin(async move { core.append(vec![0; MUCH]).await });
+    assert!(append.as_mut().now_or_never().is_none());
+    async move { append.await.map(|_| ()).unwrap() }
+}
+
+fn appended(client: &mut Client, call: &Call) {
+    client.answer(call, &AppendResponse { length: 1, byte_length: 1, seq: 0 });
+}
+
+/// Reads on until the client asks whether a block is there, and answers. What came before.
+fn until_has(client: &mut Client) -> Vec<Call> {
+    let mut calls = Vec::new();
+    loop {
+        let call = client.next().unwrap();
+        match call.header.known_method() {
+            Some(Method::HypercoreHas) => {
+                client.answer(&call, &HasResponse { has: true });
+                return calls;
+            }
+            Some(Method::HypercoreAppend) => appended(client, &call),
+            _ if call.header.id != 0 => client.answer(&call, &()),
+            _ => {}
+        }
+        calls.push(call);
+    }
+}
+
+fn count(calls: &[Call], method: Method) -> usize {
+    calls.iter().filter(|call| call.is(method)).count()
+}
+
+#[tokio::test]
+async fn a_lock_and_a_session_are_given_back_also_when_that_is_not_waited_for() {
+    let (go, wait) = mpsc::channel();
+    let daemon = Played::start(move |accept| {
+        let mut client = accept();
+        client.open((1, 0, 0));
+        let other = client.open((2, 0, 0));
+        let lock = client.expect(Method::HypercoreAcquireLock);
+        client.answer(&lock, &());
+        // Nothing is read until then.
+        wait.recv().unwrap();
+        let calls = until_has(&mut client);
+        assert_eq!(count(&calls, Method::HypercoreReleaseLock), 1);
+        let closed: Vec<_> = calls.iter().filter(|call| call.is(Method::HypercoreClose)).collect();
+        assert_eq!(closed.len(), 1);
+        assert_eq!(closed[0].read::<CloseRequest>().id, other);
+    });
+    let client = daemon.plain().await;
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let other = client.corestore().get_by_name("other").await.unwrap();
+    let lock = log.lock().await.unwrap();
+    let append = fill(&log);
+    assert!(lock.release().now_or_never().is_none());
+    assert!(other.close().now_or_never().is_none());
+    assert!(other.is_closed());
+    drop(other);
+    go.send(()).unwrap();
+    append.await;
+    assert!(log.has(0).await.unwrap());
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_ever_keep_nobody_from_calling() {
+    // More than the calls that may otherwise be under way.
+    const WAITING: u64 = 20_000;
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        client.open((1, 0, 0));
+        let mut waiting = 0;
+        while let Some(call) = client.next() {
+            match call.header.known_method() {
+                Some(Method::HypercoreAppend) => {
+                    assert_eq!(waiting, WAITING);
+                    appended(&mut client, &call);
+                }
+                Some(Method::HypercoreCancel | Method::HypercoreUndownload | Method::HypercoreClose) => {}
+                _ => waiting += 1,
+            }
+        }
+    });
+    let client = daemon.plain().await;
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let live = DownloadRange::default();
+    {
+        let waits = (0..WAITING - 1).map(|index| {
+            let (log, live) = (&log, &live);
+            async move {
+                match index % 2 {
+                    0 => drop(log.get_with(index, GetOptions::default()).await),
+                    _ => drop(log.download(live).await),
+                }
+            }
+            .boxed()
+        });
+        let mut waits = join_all(waits);
+        assert!((&mut waits).now_or_never().is_none());
+        let mut length = Box::pin(log.wait_for_length(1));
+        assert!(length.as_mut().now_or_never().is_none());
+        assert_eq!(log.append("block").await.unwrap(), 1);
+    }
+    drop(log);
+    client.close();
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn one_question_for_a_longer_core_is_enough_for_all_who_wait() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        let id = client.open((1, 5, 0));
+        for length in [6, 7] {
+            let update = client.expect(Method::HypercoreUpdate);
+            let request = update.read::<UpdateRequest>();
+            assert_eq!((request.min_length, request.if_available), (Some(length), Some(false)));
+            let ask = client.expect(Method::HypercoreHas);
+            let event = AppendEvent { id, length, byte_length: length };
+            client.outbox.event(Method::HypercoreOnAppend, &event);
+            client.outbox.response(update.header, &());
+            client.answer(&ask, &HasResponse { has: true });
+        }
+        client.expect(Method::HypercoreClose);
+    });
+    let client = daemon.plain().await;
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    log.wait_for_length(5).await.unwrap();
+    for _ in 0..1000 {
+        assert!(log.wait_for_length(6).now_or_never().is_none());
+    }
+    let (six, seven) = (log.wait_for_length(6), log.wait_for_length(7));
+    let then = async {
+        assert!(log.has(0).await.unwrap());
+        assert_eq!(log.length(), 6);
+        assert!(log.has(0).await.unwrap());
+    };
+    let (six, seven, ()) = futures::join!(six, seven, then);
+    six.and(seven).unwrap();
+    assert_eq!(log.length(), 7);
+    drop(log);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn what_panics_while_it_is_told_of_a_wait_does_so_alone() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        let id = client.open((1, 0, 0));
+        let get = client.expect(Method::HypercoreGet);
+        let append = client.expect(Method::HypercoreAppend);
+        let on_wait_id = get.read::<GetRequest>().on_wait_id.unwrap();
+        client.outbox.event(Method::HypercoreOnWait, &WaitEvent { id, on_wait_id, seq: 3 });
+        client.outbox.block_response(get.header, Bytes::from_static(b"block"));
+        appended(&mut client, &append);
+        client.expect(Method::HypercoreClose);
+    });
+    let client = daemon.plain().await;
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let get = log.get_watching(3, GetOptions::default(), |_| panic!("the test wants it so"));
+    let (block, length) = futures::join!(get, log.append("other"));
+    assert_eq!((block.unwrap().unwrap(), length.unwrap()), (Bytes::from_static(b"block"), 1));
+    drop(log);
+    daemon.end().await;
+}
+
+#[test]
+fn when_its_runtime_ends_whoever_uses_the_connection_from_another_hears_of_it() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        client.open((1, 0, 0));
+        while client.next().is_some() {}
+    });
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (client, log) = first.block_on(async {
+        let client = daemon.plain().await;
+        let log = client.corestore().get_by_name("log").await.unwrap();
+        (client, log)
+    });
+    let mut waiting = Box::pin(log.wait_for_block(0));
+    assert!(first.block_on(async { waiting.as_mut().now_or_never().is_none() }));
+    let (mut events, mut feeds) = (log.events(), Box::pin(client.corestore().feeds()));
+    drop(first);
+    runtime().block_on(async {
+        assert!(matches!(waiting.await, Err(ClientError::Disconnected(_))));
+        assert!(matches!(log.append("block").await, Err(ClientError::Disconnected(_))));
+        assert!(client.closed().is_some() && log.is_closed());
+        while events.next().await.is_some() {}
+        assert_eq!(feeds.next().await, None);
+        daemon.end().await;
+    });
+}
+
+#[tokio::test]
+async fn streams_end_with_what_they_belong_to() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        let id = client.open((1, 0, 0));
+        client.expect(Method::HypercoreWatchDownloads);
+        client.expect(Method::HypercoreWatchUploads);
+        let extension = client.expect(Method::HypercoreRegisterExtension);
+        client.answer(&extension, &());
+        client.outbox.event(Method::HypercoreOnClose, &CloseEvent { id });
+        client.outbox.event(Method::CorestoreOnFeed, &FeedEvent { key: vec![7; 32].into() });
+        client.send();
+    });
+    let client = daemon.plain().await;
+    let mut feeds = Box::pin(client.corestore().feeds());
+    let key = hypercore::Key::from([1; 32]);
+    let weak = client.corestore().get_weak(&key).await.unwrap();
+    let mut events = weak.events();
+    let mut extension = weak.register_extension("extension").await.unwrap();
+    assert_eq!(extension.next().await, None);
+    while events.next().await.is_some() {}
+    assert!(weak.is_closed());
+    assert_eq!(feeds.next().await, Some(hypercore::Key::from([7; 32])));
+    assert_eq!(feeds.next().await, None);
+    daemon.end().await;
+}

@@ -1,0 +1,210 @@
+//! What is known, held and asked for when the connection is lost and made again.
+
+mod played;
+
+use std::{pin::pin, sync::mpsc};
+
+use futures::{FutureExt, StreamExt, future::poll_immediate};
+use hypercore::{CoreEvent, Key, StreamedEvent};
+use hyperspace_client::ClientError;
+use hyperspace_common::{Method, messages::*};
+use played::{Client, Played, lost, peer, restored};
+
+/// A block that is more than what may wait to be written.
+fn much() -> Vec<u8> {
+    vec![0; 16 << 20]
+}
+
+fn until_the_end(client: &mut Client) -> Vec<Option<Method>> {
+    std::iter::from_fn(|| client.next()).map(|call| call.header.known_method()).collect()
+}
+
+#[tokio::test]
+async fn a_lock_is_lost_if_it_was_held_and_only_then() {
+    let (end, ended) = mpsc::channel();
+    let daemon = Played::start(move |accept| {
+        // One that is not asked for yet, ...
+        let mut client = accept();
+        client.open((1, 0, 0));
+        ended.recv().unwrap();
+        drop(client);
+        // ... and is given out by the next daemon, ...
+        let mut client = accept();
+        client.open((1, 0, 0));
+        let lock = client.expect(Method::HypercoreAcquireLock);
+        client.answer(&lock, &());
+        client.expect(Method::HypercoreReleaseLock);
+        // ... one that is waited for, ...
+        client.expect(Method::HypercoreAcquireLock);
+        drop(client);
+        // ... and one that is held.
+        let mut client = accept();
+        client.open((1, 0, 0));
+        let lock = client.expect(Method::HypercoreAcquireLock);
+        client.answer(&lock, &());
+        ended.recv().unwrap();
+        drop(client);
+        let mut client = accept();
+        client.open((1, 0, 0));
+        assert!(!until_the_end(&mut client).contains(&Some(Method::HypercoreReleaseLock)));
+    });
+    let client = daemon.lasting().await;
+    let mut events = pin!(client.connection_events());
+    let log = client.corestore().get_by_name("log").await.unwrap();
+
+    let append = log.append(much()).now_or_never();
+    assert!(append.is_none(), "there is no room for more");
+    let mut lock = Box::pin(log.lock());
+    assert!(poll_immediate(&mut lock).await.is_none());
+    // The task that asks for it finds no room.
+    tokio::task::yield_now().await;
+    end.send(()).unwrap();
+    assert_eq!(lost(&mut events).await, []);
+    restored(&mut events).await;
+    let given = (&mut lock).await.unwrap();
+    assert!(!given.is_lost());
+    drop((given, lock));
+
+    assert!(matches!(log.lock().await, Err(ClientError::Disconnected(_))));
+    assert_eq!(lost(&mut events).await, []);
+    restored(&mut events).await;
+
+    let lock = log.lock().await.unwrap();
+    end.send(()).unwrap();
+    assert_eq!(lost(&mut events).await, [Key::from([1; 32])]);
+    assert!(lock.is_lost());
+    assert!(matches!(lock.release().await, Err(ClientError::Disconnected(_))));
+    restored(&mut events).await;
+    drop(log);
+    client.close();
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn what_is_begun_or_ended_without_a_connection_is_once_there_is_one() {
+    let (go, wait) = mpsc::channel();
+    let daemon = Played::start(move |accept| {
+        let mut client = accept();
+        client.open((1, 0, 0));
+        client.open((2, 0, 0));
+        drop(client);
+        wait.recv().unwrap();
+        let mut client = accept();
+        // Of the one that was closed meanwhile nothing is heard any more.
+        let id = client.open((1, 0, 0));
+        for _ in 0..2 {
+            let call = client.next().unwrap();
+            assert!(call.is(Method::HypercoreRegisterExtension) || call.is(Method::NetworkRegisterExtension));
+            if call.is(Method::HypercoreRegisterExtension) {
+                assert_eq!(call.read::<RegisterExtensionRequest>().id, id);
+            }
+            client.answer(&call, &());
+        }
+        let rest = until_the_end(&mut client);
+        assert!(!rest.contains(&Some(Method::HypercoreRegisterExtension)), "{rest:?}");
+    });
+    let client = daemon.lasting().await;
+    let mut events = pin!(client.connection_events());
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let other = client.corestore().get_by_name("other").await.unwrap();
+    lost(&mut events).await;
+    other.close().await.unwrap();
+    let network = client.network();
+    let mut of_log = Box::pin(log.register_extension("extension"));
+    let mut of_network = Box::pin(network.register_extension("extension"));
+    assert!(poll_immediate(&mut of_log).await.is_none());
+    assert!(poll_immediate(&mut of_network).await.is_none());
+    go.send(()).unwrap();
+    let extensions = ((&mut of_log).await.unwrap(), (&mut of_network).await.unwrap());
+    restored(&mut events).await;
+    drop((extensions, of_log, of_network));
+    drop((log, other));
+    client.close();
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn what_a_connection_told_that_was_lost_at_once_is_void() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        client.open((1, 5, 0));
+        client.open((2, 5, 0));
+        drop(client);
+        // One of them is opened again, has a peer and grows; then this connection is lost, too.
+        let mut client = accept();
+        let open = client.expect(Method::StoreOpen);
+        let request = open.read::<OpenCoreRequest>();
+        client.opened(&open, (request.key.unwrap()[0], 5, 0), vec![peer(7)]);
+        let event = AppendEvent { id: request.id, length: 6, byte_length: 6 };
+        client.outbox.event(Method::HypercoreOnAppend, &event);
+        client.send();
+        client.expect(Method::StoreOpen);
+        drop(client);
+        let mut client = accept();
+        for _ in 0..2 {
+            let open = client.expect(Method::StoreOpen);
+            let key = open.read::<OpenCoreRequest>().key.unwrap();
+            client.opened(&open, (key[0], 9, 0), Vec::new());
+            client.send();
+        }
+        until_the_end(&mut client);
+    });
+    let client = daemon.lasting().await;
+    let mut events = pin!(client.connection_events());
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let other = client.corestore().get_by_name("other").await.unwrap();
+    lost(&mut events).await;
+    restored(&mut events).await;
+    for core in [&log, &other] {
+        assert_eq!((core.length(), core.peers().len()), (9, 0));
+    }
+    drop((log, other));
+    client.close();
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn events_right_behind_the_answer_to_an_open_count() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        let open = client.expect(Method::StoreOpen);
+        let id = open.read::<OpenCoreRequest>().id;
+        // In one piece: the events are looked at before the answer is.
+        client.opened(&open, (1, 5, 2), vec![peer(7), peer(8)]);
+        client.outbox.event(Method::HypercoreOnAppend, &AppendEvent { id, length: 6, byte_length: 6 });
+        client.outbox.event(Method::HypercoreOnPeerRemove, &PeerEvent { id, peer: peer(7) });
+        client.send();
+        client.expect(Method::HypercoreWatchDownloads);
+        client.expect(Method::HypercoreWatchUploads);
+        drop(client);
+
+        let mut client = accept();
+        let open = client.expect(Method::StoreOpen);
+        client.opened(&open, (1, 3, 4), vec![peer(7), peer(9)]);
+        client.outbox.event(Method::HypercoreOnAppend, &AppendEvent { id, length: 4, byte_length: 4 });
+        client.outbox.event(Method::HypercoreOnPeerRemove, &PeerEvent { id, peer: peer(7) });
+        client.send();
+        until_the_end(&mut client);
+    });
+    let client = daemon.lasting().await;
+    let mut events = pin!(client.connection_events());
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let keys = || log.peers().iter().map(|peer| peer.remote_public_key[0]).collect::<Vec<_>>();
+    assert_eq!((log.length(), log.fork(), keys()), (6, 2, vec![8]));
+    let mut changes = log.events();
+    lost(&mut events).await;
+    restored(&mut events).await;
+    assert_eq!((log.length(), log.fork(), keys()), (4, 4, vec![9]));
+    let mut told = Vec::new();
+    while let Some(Some(StreamedEvent::Event(event))) = changes.next().now_or_never() {
+        if !matches!(event, CoreEvent::PeerAdded(_) | CoreEvent::PeerRemoved(_)) {
+            told.push(event);
+        }
+    }
+    let told: Vec<_> = told.iter().map(|event| format!("{event:?}")).collect();
+    let again = "Append { length: 4, byte_length: 4 }";
+    assert_eq!(told, [again, "Truncate { length: 0, byte_length: 4, fork: 4 }", again]);
+    drop((changes, log));
+    client.close();
+    daemon.end().await;
+}
