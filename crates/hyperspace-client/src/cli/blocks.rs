@@ -30,12 +30,13 @@ pub(crate) struct Cutter {
     cut: Cut,
     /// The start of a block whose end has not come.
     rest: BytesMut,
-    lines: u64,
+    /// Lines, or chunks, whose end has come.
+    ended: u64,
 }
 
 impl Cutter {
     pub(crate) fn new(cut: Cut) -> Self {
-        Self { cut, rest: BytesMut::new(), lines: 0 }
+        Self { cut, rest: BytesMut::new(), ended: 0 }
     }
 
     /// The blocks that this piece completes; they share its memory where they can.
@@ -44,18 +45,18 @@ impl Cutter {
         while let Some(end) = self.end_of_block(&piece) {
             let part = piece.split_to(end.block);
             let _ = piece.split_to(end.skip);
-            self.lines += 1;
+            self.ended += 1;
             let block = if self.rest.is_empty() {
                 part
             } else {
                 self.rest.extend_from_slice(&part);
                 self.rest.split().freeze()
             };
-            self.check(block.len())?;
+            check(block.len(), self.ended)?;
             blocks.push(block);
         }
         self.rest.extend_from_slice(&piece);
-        self.check(self.rest.len())?;
+        check(self.rest.len(), self.ended + 1)?;
         Ok(blocks)
     }
 
@@ -76,10 +77,11 @@ impl Cutter {
             }
         }
     }
+}
 
-    fn check(&self, length: usize) -> Result<(), LineTooLong> {
-        if length > MAX_BLOCK { Err(LineTooLong { line: self.lines.max(1) }) } else { Ok(()) }
-    }
+/// Refuses what is too long, or will be, for a block.
+fn check(length: usize, line: u64) -> Result<(), LineTooLong> {
+    if length > MAX_BLOCK { Err(LineTooLong { line }) } else { Ok(()) }
 }
 
 struct End {
@@ -112,10 +114,18 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_named() {
-        let mut cutter = Cutter::new(Cut::Lines);
-        cutter.push(Bytes::from_static(b"short\n")).unwrap();
-        let error = cutter.push(Bytes::from(vec![b'x'; MAX_BLOCK + 1])).unwrap_err();
-        assert!(error.to_string().contains("line 1 ") || error.to_string().contains("line 2 "), "{error}");
+        let long = vec![b'x'; MAX_BLOCK + 1];
+        let ended = [&long[..], b"\n"].concat();
+        for (before, line) in
+            [("", "line 1 "), ("a\n", "line 2 "), ("a\nb\n", "line 3 "), ("a\nb\nc", "line 3 ")]
+        {
+            for too_long in [&long, &ended] {
+                let mut cutter = Cutter::new(Cut::Lines);
+                cutter.push(Bytes::from_static(before.as_bytes())).unwrap();
+                let error = cutter.push(Bytes::copy_from_slice(too_long)).unwrap_err().to_string();
+                assert!(error.starts_with(line), "{before:?}: {error}");
+            }
+        }
     }
 
     proptest! {
