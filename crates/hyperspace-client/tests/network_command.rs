@@ -5,7 +5,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Fixture, json};
+use hypercore::{DiscoveryKey, Key};
 use hyperdht::HyperDht;
+use hyperspace_client::{ConfigureOptions, HyperspaceClient};
 use hyperspace_server::{NetworkOptions, Server, ServerOptions};
 use serde_json::Value;
 
@@ -110,9 +112,43 @@ fn without_a_network_nobody_finds_it() {
     assert!(fixture.ok("-h demo -n log seed", b"").contains("is it offline?"));
     let status = json(&fixture.ok("-h demo network status --json", b""));
     assert_eq!((&status["topics"][0]["remember"], &status["holepunchable"]), (&true.into(), &false.into()));
+}
+
+/// What fails leaves nothing behind that the next start of the daemon would announce.
+#[test]
+fn what_is_not_announced_is_not_remembered_either() {
     let options = NetworkOptions { announce: false, ..options_of("127.0.0.1:1".into()) };
     let silent = Fixture::with_options(ServerOptions { network: Some(options), ..ServerOptions::default() });
-    silent.ok("-h demo -n log write", b"one\n");
-    let said = silent.fails("-h demo -n log seed", 1);
-    assert!(said.contains("--no-announce"), "{said}");
+    let key = silent.ok("-h demo -n log write", b"one\n");
+    let others = "05".repeat(32);
+    for core in ["-n log".into(), format!("-k {others}")] {
+        let said = silent.fails(&format!("-h demo {core} seed"), 1);
+        assert!(said.contains("--no-announce"), "{said}");
+    }
+    let topics = [key.trim_end(), &others].map(|key| key.parse::<Key>().unwrap().discovery_key());
+    for topic in topics {
+        assert!(!is_remembered(&silent, topic, None));
+        // What was remembered before stays so.
+        assert!(is_remembered(&silent, topic, Some(ConfigureOptions::JOIN.remembered())));
+    }
+    silent.fails("-h demo -n log seed", 1);
+    silent.fails(&format!("-h demo -k {others} seed"), 1);
+    for topic in topics {
+        assert!(is_remembered(&silent, topic, None));
+    }
+}
+
+/// Whether the daemon remembers a topic, after it was told of this wish.
+fn is_remembered(fixture: &Fixture, topic: DiscoveryKey, wish: Option<ConfigureOptions>) -> bool {
+    let path = fixture.folder.path().join("demo.sock");
+    fixture.runtime.block_on(async {
+        let client = HyperspaceClient::connect(path.to_str()).await.unwrap();
+        if let Some(wish) = wish {
+            client.network().configure(&topic, wish).await.unwrap();
+        }
+        // It stays as it is, and is the answer.
+        let ask = ConfigureOptions { overwrite: false, ..ConfigureOptions::LEAVE };
+        let status = client.network().configure(&topic, ask).await.unwrap();
+        status.is_some_and(|status| status.remember)
+    })
 }

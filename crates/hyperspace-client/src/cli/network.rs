@@ -26,12 +26,17 @@ struct Known {
 pub(crate) async fn seed(client: &HyperspaceClient, core: &RemoteHypercore, format: Format) -> Result<()> {
     // Whoever writes a core needs nobody to get it from.
     let wish = if core.writable() { ConfigureOptions::ANNOUNCE } else { ConfigureOptions::JOIN };
-    let waiting = Waiting::show("announcing it...", format);
-    let status = client.network().configure(&core.discovery_key(), wish.remembered().flushed()).await?;
-    drop(waiting);
-    let Some(status) = status.filter(|status| status.announce) else {
-        bail!("the daemon announces nothing: it runs with --no-announce");
+    let (network, topic_of) = (client.network(), core.discovery_key());
+    let announced = |status: Option<TopicStatus>| match status.filter(|status| status.announce) {
+        Some(status) => Ok(status),
+        None => bail!("the daemon announces nothing: it runs with --no-announce"),
     };
+    // Remembered only when it is done: whoever is told that it failed expects nothing of the daemon's next start.
+    announced(network.configure(&topic_of, wish).await?)?;
+    let waiting = Waiting::show("announcing it...", format);
+    let status = network.configure(&topic_of, wish.remembered().flushed()).await?;
+    drop(waiting);
+    let status = announced(status)?;
     let length = core.length();
     let stored = core.downloaded(0..length).await?;
     if format.json {
