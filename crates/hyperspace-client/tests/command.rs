@@ -6,10 +6,14 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use common::{Fixture, json};
 use hyperspace_server::{Server, ServerOptions};
+
+/// Only to end a test that hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn lines_go_in_and_come_out() {
@@ -247,6 +251,54 @@ fn the_tail_follows() {
     assert_eq!(lines.next().unwrap().unwrap(), "three");
     fixture.ok("-h demo -n log write", b"four\n");
     assert_eq!(lines.next().unwrap().unwrap(), "four");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+}
+
+/// Nothing is known of the core until a peer comes: what he has then is there already, and what he appends is new.
+#[test]
+fn the_tail_of_a_core_that_nobody_knows_yet_starts_when_somebody_comes() {
+    let options = ServerOptions { peer_listen: Some("127.0.0.1:0".into()), ..ServerOptions::default() };
+    let fixture = Fixture::with_options(options);
+    let address = fixture.server.as_ref().unwrap().peer_address().unwrap();
+    let store = corestore::Corestore::memory();
+    let log = store.get("log").unwrap();
+    log.append_batch(["one", "two", "three", "four"]).unwrap();
+    let mut command = fixture.command(&format!("-h demo -k {} tail --count 2", log.key()));
+    let mut reader = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    let began = Instant::now();
+    while fixture.ok("-h demo ls --json", b"").is_empty() {
+        assert!(began.elapsed() < DEADLINE, "the core was not opened");
+    }
+    let options =
+        ServerOptions { store: Some(store), connect: vec![address.to_string()], ..ServerOptions::default() };
+    let far = fixture.runtime.block_on(Server::start(options)).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "three");
+    assert_eq!(lines.next().unwrap().unwrap(), "four");
+    log.append_batch(["five", "six", "seven"]).unwrap();
+    for line in ["five", "six", "seven"] {
+        assert_eq!(lines.next().unwrap().unwrap(), line);
+    }
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    fixture.runtime.block_on(far.stop());
+}
+
+/// Of a core that is written here, everything is known.
+#[test]
+fn the_tail_of_an_empty_core_is_all_that_comes() {
+    let fixture = Fixture::start();
+    fixture.ok("-h demo create -n log", b"");
+    let mut command = fixture.command("-h demo tail -n log --count 2");
+    let mut reader = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    let began = Instant::now();
+    while json(&fixture.ok("-h demo status --json", b""))["clients"] != 2 {
+        assert!(began.elapsed() < DEADLINE, "the reader did not come");
+    }
+    fixture.ok("-h demo -n log write", b"one\ntwo\nthree\n");
+    assert_eq!(lines.next().unwrap().unwrap(), "one");
     reader.kill().unwrap();
     reader.wait().unwrap();
 }

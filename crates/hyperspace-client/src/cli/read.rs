@@ -32,6 +32,10 @@ pub(crate) async fn read(core: &RemoteHypercore, reading: Reading) -> Result<()>
 /// Prints the last blocks, and goes on with what is appended later.
 pub(crate) async fn tail(core: &RemoteHypercore, count: u64, binary: bool, json: bool) -> Result<()> {
     newest(core).await;
+    if core.length() == 0 && !core.writable() {
+        // Nobody has said yet what there is: the last blocks are those of what somebody says first.
+        core.wait_for_length(1).await?;
+    }
     let from = core.length().saturating_sub(count);
     print(core, Reading { from, count: None, live: true, binary, json }).await
 }
