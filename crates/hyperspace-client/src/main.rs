@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<()> {
     match options.command {
-        Command::Completions { shell } => cli::pages::completions(shell),
+        Command::Completions { shell } => cli::pages::completions(shell)?,
         Command::Man { folder } => cli::pages::man(folder.as_deref())?,
         _ => {
             let endpoint = Endpoint::from_option(options.host.as_deref()).map_err(ClientError::from)?;
