@@ -74,7 +74,11 @@ async fn with_daemon(client: &HyperspaceClient, options: Options) -> Result<()> 
             }
             let key = format.key(core.key().as_bytes());
             if !format.json {
-                line(&key)?;
+                match line(&key) {
+                    // Nobody wants the key; the input is to be appended all the same.
+                    Err(error) if is_broken_pipe(&error) => {}
+                    printed => printed?,
+                }
             }
             let cut = if binary { Cut::Chunks(usize::try_from(chunk_size)?) } else { Cut::Lines };
             let written = cli::write::write(&core, cut).await?;

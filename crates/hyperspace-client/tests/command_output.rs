@@ -21,6 +21,16 @@ fn unread(fixture: &Fixture, line: &str, input: &[u8]) -> Output {
 }
 
 #[test]
+fn what_is_written_is_appended_also_when_nobody_wants_the_key() {
+    let fixture = Fixture::start();
+    for options in ["", "--json"] {
+        let output = unread(&fixture, &format!("-h demo -n log write {options}"), b"one\ntwo\n");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+    assert_eq!(fixture.ok("-h demo -n log read", b""), "one\ntwo\none\ntwo\n");
+}
+
+#[test]
 fn a_script_or_a_manual_that_nobody_reads_is_no_failure() {
     let fixture = Fixture::start();
     for line in ["completions bash", "completions zsh", "man"] {
