@@ -11,7 +11,7 @@ use hyperspace_client::RemoteHypercore;
 use serde_json::json;
 
 use super::{
-    output::{Format, line},
+    output::{Format, aside, line},
     progress::human,
 };
 
@@ -52,7 +52,14 @@ pub(crate) async fn download(core: &RemoteHypercore, range: Range, format: Forma
     let ended = loop {
         tokio::select! {
             ended = &mut download => break ended,
-            _ = redraw.tick(), if shown => draw(&progress(missing, Done::of(core), started.elapsed()), '\r'),
+            _ = redraw.tick(), if shown => {
+                let bar = progress(missing, Done::of(core), started.elapsed());
+                aside(move || {
+                    draw(&bar, '\r');
+                    Ok(())
+                })
+                .await?;
+            }
         }
     };
     let done = Done::of(core);

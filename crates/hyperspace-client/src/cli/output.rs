@@ -57,6 +57,11 @@ pub(crate) fn page(text: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Prints on another thread: output waits for whoever reads it, and what the daemon says must not wait with it.
+pub(crate) async fn aside(print: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    tokio::task::spawn_blocking(print).await?
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

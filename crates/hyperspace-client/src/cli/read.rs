@@ -3,12 +3,19 @@
 use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
+use bytes::Bytes;
 use futures::StreamExt;
 use hypercore::streams::ReadOptions;
-use hyperspace_client::RemoteHypercore;
+use hyperspace_client::{ClientError, RemoteHypercore};
+use tokio::{sync::mpsc, task};
 
 /// Blocks that are printed at once when they are here.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 64;
+/// How many times that may wait while others are printed.
+const AHEAD: usize = 1;
+
+/// Blocks that are here at the same time.
+type Chunk = Vec<Result<Bytes, ClientError>>;
 
 /// Which blocks, and how they are printed.
 #[derive(Debug, Clone, Copy)]
@@ -48,29 +55,59 @@ async fn newest(core: &RemoteHypercore) {
 }
 
 async fn print(core: &RemoteHypercore, reading: Reading) -> Result<()> {
-    let Reading { from: start, count, live, binary, json } = reading;
-    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let Reading { from: start, count, live, .. } = reading;
     let stop = count.map_or(u64::MAX, |count| start.saturating_add(count));
     let end = Some(core.length().min(stop));
     let blocks = core.read_stream_with(ReadOptions { start, end, live, ..ReadOptions::default() });
     let count = usize::try_from(stop - start).unwrap_or(usize::MAX);
     let mut blocks = blocks.take(count).ready_chunks(AT_ONCE);
-    let mut index = start;
-    while let Some(chunk) = blocks.next().await {
+    // Output waits for whoever reads it, and what the daemon says must not wait with it: a daemon lets clients go that
+    // do not read. No more is asked for than there is room for.
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let printing = task::spawn_blocking(move || print_chunks(receiver, reading));
+    loop {
+        let chunk = tokio::select! {
+            chunk = blocks.next() => chunk,
+            // It failed: nothing that may come later makes that good.
+            () = sender.closed() => None,
+        };
+        let Some(chunk) = chunk else { break };
+        if sender.send(chunk).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    printing.await?
+}
+
+/// Prints blocks as they come, up to the first error.
+fn print_chunks(mut chunks: mpsc::Receiver<Chunk>, reading: Reading) -> Result<()> {
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let mut index = reading.from;
+    while let Some(chunk) = chunks.blocking_recv() {
         for block in chunk {
-            let block = block?;
-            if json {
+            let block = match block {
+                Ok(block) => block,
+                Err(error) => {
+                    out.flush()?;
+                    return Err(error.into());
+                }
+            };
+            if reading.json {
                 writeln!(out, "{}", super::output::block(index, &block))?;
             } else {
                 out.write_all(&block)?;
-                if !binary {
+                if !reading.binary {
                     out.write_all(b"\n")?;
                 }
             }
             index += 1;
         }
-        // Nothing more is here at the moment: whoever reads may be waiting.
-        out.flush()?;
+        if chunks.is_empty() {
+            // Nothing more is here at the moment: whoever reads may be waiting.
+            out.flush()?;
+        }
     }
+    out.flush()?;
     Ok(())
 }
