@@ -114,7 +114,7 @@ impl PeerHub {
     {
         let failed =
             |reason: &str| ReplicateError::Connection { remote: address.into(), reason: reason.into() };
-        let options = ReplicateOptions::new(is_initiator, self.key_pair.clone()).remote(kind, address);
+        let options = ReplicateOptions::new(is_initiator, self.key_pair.clone()).remote(kind, address).held();
         let replication = self.store.replicate(io, options)?;
         let remote_public_key = match timeout(HANDSHAKE, replication.opened()).await {
             Ok(opened) => opened?,
@@ -153,7 +153,7 @@ impl PeerHub {
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let remote_public_key = handshake.remote_public_key;
-        let options = ReplicateOptions::handshaken(is_initiator, handshake).remote(kind, address);
+        let options = ReplicateOptions::handshaken(is_initiator, handshake).remote(kind, address).held();
         let replication = self.store.replicate(io, options)?;
         let peer =
             Arc::new(PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() });
@@ -178,7 +178,8 @@ impl PeerHub {
             id
         };
         info!(address = peer.remote_address, "a peer connected");
-        // Only now that clients know the peer may it say something to them.
+        // Only now that clients know the peer may they hear of its cores, or from it.
+        replication.proceed();
         replication.offer_protocol();
         let (hub, replication) = (self.clone(), replication.clone());
         tokio::spawn(async move {

@@ -55,6 +55,10 @@ pub(super) struct Driver<IO> {
     to_open: BTreeMap<DiscoveryKey, FindingPeers>,
     /// There is more to do than one breath allowed; until it is done, nothing more is read.
     backlog: bool,
+    /// The owner has not said yet that it may go on behind the handshake.
+    held: bool,
+    /// The owner knows who the remote is.
+    is_met: bool,
     /// The remote has ended its side, or this side is to end.
     pub(super) ending: bool,
 }
@@ -97,8 +101,14 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             progress,
             to_open: BTreeMap::new(),
             backlog: false,
+            held: false,
+            is_met: false,
             ending: false,
         }
+    }
+
+    pub(super) fn held(self, held: bool) -> Self {
+        Self { held, ..self }
     }
 
     pub(super) async fn run(mut self) {
@@ -119,13 +129,13 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     }
 
     async fn run_until_end(&mut self) -> Result<(), Error> {
-        while !self.ending || self.backlog {
+        while !self.ending || (self.backlog && !self.is_held()) {
             let mail = poll_fn(|cx| self.poll_io(cx)).await?;
             self.connection.cork();
             let worked = self.work(mail);
             self.connection.uncork();
             worked?;
-            if self.backlog || self.may_open() {
+            if !self.is_held() && (self.backlog || self.may_open()) {
                 tokio::task::yield_now().await;
             }
         }
@@ -136,7 +146,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Result<Mail, Error>> {
         // Whether it is done does not matter: what is left wakes this task when there is room.
         let _ = self.wire.poll_write_all(cx, &mut self.connection)?;
-        let mut ready = self.backlog || self.may_open();
+        let mut ready = !self.is_held() && (self.backlog || self.may_open());
         ready |= self.may_send() && (self.channels.has_senders() || self.own_channel.has_unsent());
         if !self.backlog && self.pending() < TRANSMIT_STOP {
             ready |= self.wire.poll_read_burst(cx, &mut self.connection)?.is_ready();
@@ -169,6 +179,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     fn work(&mut self, mail: Mail) -> Result<(), Error> {
         let breath_ends = Instant::now() + BREATH;
         self.ending |= mail.close;
+        self.held &= !mail.proceed;
         self.take_arrived(breath_ends)?;
         self.to_open.extend(mail.open);
         for peer in mail.ready {
@@ -190,7 +201,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             }
         }
         self.take_deadlines()?;
-        while self.connection.is_connected()
+        while self.may_open()
             && let Some((discovery_key, finding)) = self.to_open.pop_first()
         {
             self.open_loaded(&discovery_key)?;
@@ -219,7 +230,9 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     fn take_arrived(&mut self, breath_ends: Instant) -> Result<(), Error> {
         self.backlog = true;
         let mut messages = 0;
-        while let Some(event) = self.connection.poll_event()? {
+        while !self.is_held()
+            && let Some(event) = self.connection.poll_event()?
+        {
             let message = matches!(event, ConnectionEvent::Message { .. });
             match event {
                 ConnectionEvent::Message { channel: id, message } => {
@@ -234,6 +247,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                 }
                 ConnectionEvent::Handshake { remote_public_key, .. } => {
                     self.remote_public_key = remote_public_key;
+                    self.is_met = true;
                     let _ = self.link.remote_public_key.set(remote_public_key);
                     self.progress
                         .send_modify(|progress| progress.remote_public_key = Some(remote_public_key));
@@ -258,6 +272,10 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
         }
         if messages > 0 {
             self.wire.set_messages(messages);
+        }
+        if self.is_held() {
+            // What is left keeps more from being read.
+            return Ok(());
         }
         while let Some(id) = self.channels.next_arrived() {
             self.channel_turn(id)?;
@@ -452,7 +470,12 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
     }
 
     fn may_open(&self) -> bool {
-        self.connection.is_connected() && !self.to_open.is_empty()
+        self.connection.is_connected() && !self.is_held() && !self.to_open.is_empty()
+    }
+
+    /// Nothing is done, and nothing read, until the owner says so.
+    fn is_held(&self) -> bool {
+        self.held && self.is_met
     }
 
     fn may_send(&self) -> bool {

@@ -76,7 +76,7 @@ impl ReplicationHub {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let ReplicateOptions { transport, remote_address, kind } = options;
+        let ReplicateOptions { transport, remote_address, kind, held } = options;
         let failed = |reason: String| ReplicateError::Connection { remote: remote_address.clone(), reason };
         if matches!(transport, TransportOptions::Framed(_)) {
             return Err(failed(
@@ -96,7 +96,7 @@ impl ReplicationHub {
         }
         let driver =
             Driver::new(self.clone(), source, link.clone(), connection, io, remote_address, kind, progress);
-        tokio::spawn(driver.run());
+        tokio::spawn(driver.held(held).run());
         Ok(Replication::new(link, watched))
     }
 

@@ -45,6 +45,8 @@ pub(super) struct Mail {
     pub(super) close_peers: HashMap<PeerId, bool>,
     /// The owner's own protocol is to be offered, or has something to send.
     pub(super) own_protocol: bool,
+    /// The connection is not to be held any longer.
+    pub(super) proceed: bool,
     /// The connection is to be closed.
     pub(super) close: bool,
 }
@@ -56,6 +58,7 @@ impl Mail {
             && self.ready.is_empty()
             && self.close_peers.is_empty()
             && !self.own_protocol
+            && !self.proceed
             && !self.close
     }
 }
@@ -140,6 +143,11 @@ impl Link {
     /// Nothing more can be sent in the owner's own protocol.
     pub(super) fn refuse_own_protocol(&self) {
         self.lock().outgoing.refuse();
+    }
+
+    /// The connection is not to be held any longer.
+    pub(super) fn proceed(&self) {
+        self.put(|mail| !std::mem::replace(&mut mail.proceed, true));
     }
 
     /// The connection is to be closed.

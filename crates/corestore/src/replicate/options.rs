@@ -23,6 +23,8 @@ pub struct ReplicateOptions {
     pub remote_address: String,
     /// Kind of transport; shown with the peers of a core.
     pub kind: String,
+    /// Nothing is done behind the handshake until [`Replication::proceed`] is called.
+    pub held: bool,
 }
 
 impl ReplicateOptions {
@@ -42,7 +44,7 @@ impl ReplicateOptions {
     }
 
     fn over(transport: TransportOptions) -> Self {
-        Self { transport, remote_address: String::new(), kind: "stream".to_owned() }
+        Self { transport, remote_address: String::new(), kind: "stream".to_owned(), held: false }
     }
 
     /// Gives the connection up when nothing arrived for this long.
@@ -54,6 +56,12 @@ impl ReplicateOptions {
             TransportOptions::Framed(_) => {}
         }
         self
+    }
+
+    /// Does nothing behind the handshake until [`Replication::proceed`] is called: whoever is to be told of the remote
+    /// first can be.
+    pub fn held(self) -> Self {
+        Self { held: true, ..self }
     }
 
     /// Says where the remote is.
@@ -133,6 +141,12 @@ impl Replication {
     /// True when it has ended.
     pub fn is_closed(&self) -> bool {
         self.progress.borrow().ended.is_some() || self.progress.has_changed().is_err()
+    }
+
+    /// Goes on behind the handshake, where the connection is [held](ReplicateOptions::held): no core is offered, and none
+    /// that the remote offers is looked at, before.
+    pub fn proceed(&self) {
+        self.link.proceed();
     }
 
     /// Offers the remote the owner's own protocol, if there is one (see

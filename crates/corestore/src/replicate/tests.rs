@@ -426,6 +426,39 @@ async fn a_protocol_of_the_owners_goes_beside_the_cores() {
 }
 
 #[tokio::test]
+async fn a_held_connection_waits_behind_the_handshake() {
+    let (writer, reader) = (Store::new(1), Store::new(2));
+    let log = writer.create(9);
+    log.append("x").unwrap();
+    let copy = reader.get(log.key());
+    let other = reader.create(8);
+    let held = || {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let options = ReplicateOptions::new(true, writer.identity.clone()).held();
+        let to_reader = writer.hub.replicate(writer.cores.clone(), near, options).unwrap();
+        (to_reader, reader.replicate(false, far))
+    };
+    let (to_reader, to_writer) = held();
+    assert_eq!(to_reader.opened().await.unwrap(), reader.identity.public);
+    assert_eq!(to_writer.opened().await.unwrap(), writer.identity.public);
+    // The other side offers its cores; whatever has its turn meanwhile, nothing comes of it.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((writer.hub.core_count(), log.info().peers), (0, 0));
+    to_reader.proceed();
+    assert_eq!(copy.get(0).await.unwrap(), "x");
+    drop(other);
+
+    // It can be closed meanwhile.
+    let (to_reader, to_writer) = held();
+    to_reader.opened().await.unwrap();
+    to_reader.close();
+    to_reader.closed().await.unwrap();
+    to_writer.closed().await.unwrap();
+}
+
+#[tokio::test]
 async fn who_does_not_speak_the_protocol_rejects_it_and_replicates() {
     let (a, b) = (Store::new(1), Store::new(2));
     let heard = listen(&a);
