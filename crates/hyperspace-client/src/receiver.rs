@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hyperspace_common::{Decoder, Header, Kind};
 use socket2::SockRef;
 use tokio::{
@@ -118,8 +118,10 @@ impl Receiver {
     fn take_frames(&mut self) -> Result<Answers, ClientError> {
         let decoder = Decoder::default();
         let protocol = |error: &dyn std::fmt::Display| ClientError::Protocol(error.to_string());
-        let (length, _) = decoder.complete(&self.input, usize::MAX).map_err(|error| protocol(&error))?;
-        if length == 0 {
+        let (length, frames) = decoder.complete(&self.input, usize::MAX).map_err(|error| protocol(&error))?;
+        if frames == 0 {
+            // Zeros, which mean nothing.
+            self.input.advance(length);
             return Ok(Vec::new());
         }
         let burst = self.memory.lend(&mut self.input, length);
@@ -156,9 +158,66 @@ fn room_for(input: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use futures::future::BoxFuture;
     use hyperspace_common::{Method, Outbox};
+    use tokio::io::ReadBuf;
 
     use super::*;
+    use crate::connection::Connection;
+
+    /// A daemon that sends zeros and nothing else.
+    struct Zeros;
+
+    impl AsyncRead for Zeros {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buffer.initialize_unfilled().fill(0);
+            buffer.advance(buffer.remaining());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Incoming for Zeros {
+        fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.fill(0);
+            Ok(buffer.len())
+        }
+    }
+
+    struct Nobody;
+
+    impl EventHandler for Nobody {
+        fn event(&self, _: Method, _: Bytes) -> Result<(), ClientError> {
+            Ok(())
+        }
+
+        fn closed(&self, _: &ClientError) {}
+
+        fn lost(&self, _: &ClientError) {}
+
+        fn restore(&self, _: Connection) -> BoxFuture<'_, Result<(), ClientError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn restored(&self) {}
+    }
+
+    #[test]
+    fn what_means_nothing_takes_no_memory_however_much_comes() {
+        let mut receiver = Receiver::new(Box::new(Zeros), Arc::new(Nobody));
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..100 {
+            let Poll::Ready(Ok(answers)) = receiver.poll(&mut context) else { panic!("it is there") };
+            assert!(answers.is_empty() && receiver.input.is_empty());
+            assert!(receiver.look().unwrap().is_empty() && receiver.input.is_empty());
+            assert!(receiver.input.capacity() <= 4 * READ_BURST, "{}", receiver.input.capacity());
+        }
+    }
 
     #[test]
     fn a_large_frame_is_read_to_its_end_and_no_claim_takes_memory() {

@@ -114,13 +114,7 @@ impl Decoder {
     /// The first frame of `buffer`; `None` when more bytes are needed.
     pub fn next(&self, buffer: &[u8]) -> Result<Option<Frame>, FrameError> {
         let mut reader = Varints { buffer, at: 0 };
-        let length = loop {
-            match reader.next()? {
-                None => return Ok(None),
-                Some(0) => {}
-                Some(length) => break length,
-            }
-        };
+        let Some(length) = reader.length()? else { return Ok(None) };
         let start = reader.at;
         let Some(head) = reader.next()? else { return missing(length, start, reader.buffer) };
         let kind = match head & 3 {
@@ -149,26 +143,25 @@ impl Decoder {
     /// large to be taken. For whoever wants one frame and leaves the rest of a stream to somebody else.
     pub fn wanted(&self, buffer: &[u8]) -> Result<usize, FrameError> {
         let mut reader = Varints { buffer, at: 0 };
-        let length = loop {
-            match reader.next()? {
-                None => return Ok(1),
-                Some(0) => {}
-                Some(length) => break length,
-            }
-        };
+        let Some(length) = reader.length()? else { return Ok(1) };
         // Of a frame that is too large, the head tells whose it is.
         let most = self.max_frame.saturating_add(MAX_HEAD);
         let length = usize::try_from(length).map_or(most, |length| length.min(most));
         Ok(length.saturating_sub(buffer.len() - reader.at))
     }
 
-    /// How many bytes at the start of `buffer` are whole frames, and how many frames that is (at most `limit`).
+    /// How many bytes at the start of `buffer` are whole frames and frames of nothing, and how many whole ones (at most
+    /// `limit`). Behind fewer than `limit`, nothing is left but the beginning of another, or a fault that is told the next
+    /// time: so what is taken away each time leaves no more to be kept, or to be looked at again, than one frame.
     pub fn complete(&self, buffer: &[u8], limit: usize) -> Result<(usize, usize), FrameError> {
         let (mut at, mut frames) = (0, 0);
         while frames < limit {
             match self.next(&buffer[at..]) {
                 Ok(Some(frame)) => at += frame.end,
-                Ok(None) => break,
+                Ok(None) => {
+                    at += nothing(&buffer[at..]);
+                    break;
+                }
                 // What came before the fault is good, and is handed out first.
                 Err(_) if frames > 0 => break,
                 Err(error) => return Err(error),
@@ -236,12 +229,44 @@ fn missing(length: u64, start: usize, buffer: &[u8]) -> Result<Option<Frame>, Fr
     if (buffer.len() - start) as u64 >= length { Err(FrameError::Short { length }) } else { Ok(None) }
 }
 
+/// How many bytes at the start are frames of nothing, which mean nothing.
+pub fn nothing(buffer: &[u8]) -> usize {
+    let mut reader = Varints { buffer, at: 0 };
+    loop {
+        let at = reader.at;
+        match reader.next() {
+            Ok(Some(0)) => reader.skip_zeros(),
+            // What is wrong with a number is told when its frame is wanted.
+            Ok(_) | Err(_) => return at,
+        }
+    }
+}
+
 struct Varints<'a> {
     buffer: &'a [u8],
     at: usize,
 }
 
 impl Varints<'_> {
+    /// The next length that is not 0.
+    fn length(&mut self) -> Result<Option<u64>, FrameError> {
+        loop {
+            match self.next()? {
+                Some(0) => self.skip_zeros(),
+                length => return Ok(length),
+            }
+        }
+    }
+
+    /// Goes past bytes of 0, many at a time.
+    fn skip_zeros(&mut self) {
+        const BLOCK: usize = 64;
+        let rest = self.buffer.get(self.at..).unwrap_or_default();
+        let blocks = BLOCK * rest.chunks_exact(BLOCK).take_while(|block| **block == [0; BLOCK]).count();
+        let rest = rest.get(blocks..).unwrap_or_default();
+        self.at += blocks + rest.iter().take_while(|byte| **byte == 0).count();
+    }
+
     fn next(&mut self) -> Result<Option<u64>, FrameError> {
         let mut value = 0;
         for (i, byte) in self.buffer.iter().skip(self.at).take(MAX_VARINT).enumerate() {
@@ -340,6 +365,35 @@ mod tests {
         assert_eq!(decoder.complete(&input[good..], 100), Err(FrameError::Varint));
     }
 
+    #[test]
+    fn what_means_nothing_is_taken_with_or_without_frames() {
+        let decoder = Decoder::default();
+        let frame = bytes(header(Kind::Request), b"payload");
+        for (nothing, partial) in [(&[0; 300][..], 0), (&[0, 0x80, 0, 0], 5), (&[], frame.len() - 1)] {
+            let rest = &frame[..partial];
+            assert_eq!(decoder.complete(&[nothing, rest].concat(), 10), Ok((nothing.len(), 0)));
+            let input = [nothing, &frame, nothing, rest].concat();
+            assert_eq!(decoder.complete(&input, 10), Ok((2 * nothing.len() + frame.len(), 1)));
+        }
+        // A number that has only begun may become anything.
+        assert_eq!(decoder.complete(&[0, 0x80, 0x80], 10), Ok((1, 0)));
+        let fault = [&[0; 100][..], &[0xff; 8]].concat();
+        assert_eq!(decoder.complete(&fault, 10), Err(FrameError::Varint));
+    }
+
+    /// Frames, and what means nothing, in one byte or in more.
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        let frame = (0u8..3, 0usize..300).prop_map(|(kind, size)| {
+            let kind = [Kind::Request, Kind::Response, Kind::Error][usize::from(kind)];
+            bytes(header(kind), &vec![0; size]).to_vec()
+        });
+        let nothing = (1usize..200, 0usize..MAX_VARINT).prop_map(|(count, longer)| {
+            let one = [&vec![0x80; longer][..], &[0]].concat();
+            one.repeat(count)
+        });
+        prop_oneof![frame, nothing]
+    }
+
     proptest! {
         #[test]
         fn heads_come_back(kind in 0u8..3, service in 0u64..1 << 53, method in 0u64..1 << 53, id in 0u64..1 << 53, payload in proptest::collection::vec(any::<u8>(), 0..300)) {
@@ -370,6 +424,43 @@ mod tests {
             if let Ok((taken, _)) = decoder.complete(&input, 16) {
                 prop_assert!(taken <= input.len());
             }
+        }
+
+        #[test]
+        fn what_is_left_is_the_beginning_of_one_frame(
+            pieces in proptest::collection::vec(piece(), 0..30),
+            cut in any::<proptest::sample::Index>(),
+            at_once in 1usize..5,
+        ) {
+            let whole: Vec<u8> = pieces.concat();
+            let input = &whole[..cut.index(whole.len() + 1)];
+            let decoder = Decoder::new(1000);
+            let mut at = 0;
+            let fault = loop {
+                match decoder.complete(&input[at..], at_once) {
+                    Ok((0, _)) => break None,
+                    Ok((taken, _)) => at += taken,
+                    Err(fault) => break Some(fault),
+                }
+            };
+            prop_assert_eq!(fault, None);
+            let left = &input[at..];
+            prop_assert_eq!(nothing(left), 0);
+            if let Ok(Some(length)) = (Varints { buffer: left, at: 0 }).next() {
+                prop_assert!(left.len() < MAX_VARINT + length as usize, "{} bytes of {length}", left.len());
+            } else {
+                prop_assert!(left.len() < MAX_VARINT);
+            }
+            // What was taken has the frames that the whole begins with.
+            let frames = |bytes: &[u8]| {
+                let (mut at, mut frames) = (0, Vec::new());
+                while let Ok(Some(frame)) = decoder.next(&bytes[at..]) {
+                    frames.push(bytes[at..][frame.payload.clone()].to_vec());
+                    at += frame.end;
+                }
+                frames
+            };
+            prop_assert_eq!(frames(&input[..at]), frames(input));
         }
     }
 }

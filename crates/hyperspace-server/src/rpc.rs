@@ -5,6 +5,7 @@
 
 mod additional;
 mod extensions;
+mod input;
 mod locks;
 mod methods;
 mod network;
@@ -33,6 +34,7 @@ use hyperspace_common::{
 };
 use thiserror::Error;
 
+use self::input::Input;
 use crate::{
     answer::{invalid_session, limit, malformed, resource_in_use},
     extensions::Registration,
@@ -44,13 +46,9 @@ use crate::{
     session_table::{SessionTable, WaitId, WaitKind, Waiting},
 };
 
-/// Frames that are taken out of the input at once.
-const FRAMES_AT_ONCE: usize = 4096;
 /// Appends that become one commit, in calls and in bytes.
 const APPENDS_AT_ONCE: usize = 1024;
 const APPEND_BYTES_AT_ONCE: usize = 4 << 20;
-/// A frame of this size is a large one.
-const LARGE_FRAME: usize = 16 << 10;
 /// Answers of this size are written before more are made: the client works on them meanwhile.
 const WORTH_WRITING: usize = 256 << 10;
 /// Appends of this size take long enough to let another thread take over the other connections meanwhile.
@@ -185,7 +183,7 @@ pub(crate) struct Rpc {
     /// Events wait because the client has not read what came before them.
     holding: bool,
     /// Received, not yet looked at.
-    input: BytesMut,
+    input: Input,
     /// Whole frames that are being worked on, and how far.
     burst: Bytes,
     at: usize,
@@ -233,11 +231,12 @@ impl Rpc {
             downloads: sink(Interest::Downloads),
             uploads: sink(Interest::Uploads),
         };
+        let decoder = Decoder::new(limits.max_frame);
         Self {
             topics: server.topics(client),
             server,
             client,
-            decoder: Decoder::new(limits.max_frame),
+            decoder,
             limits,
             mailbox,
             sinks,
@@ -247,7 +246,7 @@ impl Rpc {
             extensions: HashMap::new(),
             told_now: HashSet::new(),
             holding: false,
-            input: BytesMut::new(),
+            input: Input::new(decoder),
             burst: Bytes::new(),
             at: 0,
             outbox: Outbox::new(),
@@ -257,16 +256,12 @@ impl Rpc {
 
     /// Where received bytes go.
     pub(crate) fn input(&mut self) -> &mut BytesMut {
-        &mut self.input
+        self.input.bytes()
     }
 
     /// Whether what was received and not looked at begins with a large frame.
-    pub(crate) fn has_large_input(&self) -> bool {
-        match self.decoder.next(&self.input) {
-            Ok(Some(frame)) => frame.end >= LARGE_FRAME,
-            Ok(None) => self.input.len() >= LARGE_FRAME,
-            Err(_) => false,
-        }
+    pub(crate) fn has_large_input(&mut self) -> bool {
+        self.input.begins_large()
     }
 
     /// Whether more should be received: all that has come was worked on, and the answers are being read.
@@ -337,10 +332,10 @@ impl Rpc {
         if self.fault.is_some() {
             return Ok(false);
         }
-        match self.decoder.complete(&self.input, FRAMES_AT_ONCE) {
-            Ok((0, _)) => Ok(false),
-            Ok((length, _)) => {
-                self.burst = self.input.split_to(length).freeze();
+        match self.input.take_burst() {
+            Ok(None) => Ok(false),
+            Ok(Some(burst)) => {
+                self.burst = burst;
                 self.at = 0;
                 Ok(true)
             }
@@ -349,7 +344,7 @@ impl Rpc {
                     self.outbox.error(header, &limit(fault.to_string()));
                 }
                 self.fault = Some(fault);
-                self.input = BytesMut::new();
+                self.input = Input::new(self.decoder);
                 Ok(false)
             }
         }
