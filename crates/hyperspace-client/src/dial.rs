@@ -3,9 +3,10 @@
 use std::{fmt, io, time::Duration};
 
 use hyperspace_common::{
-    AccessToken, Decoder, Endpoint, Kind, Method, Outbox, RpcError, code, decode, messages::PresentRequest,
+    AccessToken, Decoder, Endpoint, KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_QUESTIONS, Kind, Method,
+    Outbox, RpcError, code, decode, messages::PresentRequest,
 };
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -29,11 +30,6 @@ pub(crate) async fn dial(endpoint: &Endpoint, token: Option<&AccessToken>) -> Re
         endpoint: endpoint.to_string(),
         reason: error.to_string(),
     };
-    let reach = async |address: &str| {
-        let stream = TcpStream::connect(address).await.map_err(|error| refused(&error))?;
-        stream.set_nodelay(true).map_err(|error| refused(&error))?;
-        Ok::<_, ClientError>(stream)
-    };
     let come_in = async {
         match endpoint {
             Endpoint::Socket(path) => {
@@ -43,13 +39,13 @@ pub(crate) async fn dial(endpoint: &Endpoint, token: Option<&AccessToken>) -> Re
                 Ok(Halves { reader: Box::new(reader), writer: Box::new(writer) })
             }
             Endpoint::Tcp(address) => {
-                let mut stream = reach(address).await?;
+                let mut stream = reach(address).await.map_err(|error| refused(&error))?;
                 present(&mut stream, endpoint, token).await?;
                 let (reader, writer) = stream.into_split();
                 Ok(Halves { reader: Box::new(reader), writer: Box::new(writer) })
             }
             Endpoint::WebSocket(url) => {
-                let stream = reach(authority(url)).await?;
+                let stream = reach(authority(url)).await.map_err(|error| refused(&error))?;
                 let websocket = hyperspace_websocket::connect(stream, url).await;
                 let mut websocket = websocket.map_err(|error| refused(&error))?;
                 present(&mut websocket, endpoint, token).await?;
@@ -62,6 +58,15 @@ pub(crate) async fn dial(endpoint: &Endpoint, token: Option<&AccessToken>) -> Re
         Ok(halves) => halves,
         Err(_) => Err(refused(&format_args!("no answer came within {} s", PATIENCE.as_secs()))),
     }
+}
+
+/// Connects over TCP. A client that waits for events would not notice by itself that the daemon's machine is gone.
+async fn reach(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_QUESTIONS))?;
+    Ok(stream)
 }
 
 /// Shows the token, and waits until it was looked at. Nothing is read past the answer.
@@ -132,6 +137,17 @@ mod tests {
         {
             assert_eq!(authority(url), "[::1]:80");
         }
+    }
+
+    #[tokio::test]
+    async fn a_daemon_whose_machine_is_gone_is_noticed() {
+        let daemon = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = reach(&daemon.local_addr().unwrap().to_string()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_EVERY);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_QUESTIONS);
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ pub mod messages;
 mod access;
 mod endpoint;
 mod error;
+mod keepalive;
 mod method;
 mod outbox;
 mod required;
@@ -35,6 +36,7 @@ pub use access::{AccessToken, AccessTokenError, MAX_TOKEN, MIN_TOKEN, TOKEN_VARI
 pub use endpoint::{DEFAULT_SOCKET_NAME, Endpoint, EndpointError, SOCKET_VARIABLE};
 pub use error::{RpcErrorExt, code, text};
 pub use frame::{DEFAULT_MAX_FRAME, Decoder, Frame, FrameError, Header, Kind};
+pub use keepalive::{KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_QUESTIONS};
 pub use messages::RpcError;
 pub use method::{Method, Service};
 pub use outbox::Outbox;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use hyperspace_common::{KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_QUESTIONS};
 use hyperspace_websocket::{Close, Origins, accept};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -31,10 +32,6 @@ pub(crate) const CLOSE_ACCESS: u16 = 4401;
 /// How long, and for how much more input, a connection that was refused is kept so that it can read why.
 const LINGER: Duration = Duration::from_secs(1);
 const MAX_LATE: u64 = 256 << 10;
-/// A client whose machine is gone is noticed by the system after this long without a word, and so many questions.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
-const KEEPALIVE_QUESTIONS: u32 = 4;
 
 /// What carries the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
