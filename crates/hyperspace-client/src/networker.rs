@@ -108,17 +108,38 @@ impl RemoteNetworker {
     }
 
     /// Says what is wanted of a topic. The answer is what holds for all clients together; without any wish left it is
-    /// `None`.
+    /// `None`. Whoever does not wait for the answer has said it all the same, if there was a connection to say it over.
     pub async fn configure(
         &self,
         topic: &DiscoveryKey,
         options: ConfigureOptions,
     ) -> Result<Option<TopicStatus>, ClientError> {
-        let (turn, request) = (self.sessions.fresh(), wishes::request(topic, &options));
-        // To say it twice does no harm: it is asked again when the connection is made anew.
-        let answer = self.connection.ask_raw(Method::NetworkConfigure, &request).await?;
+        let wishes = &self.sessions.wishes;
+        let (request, mut saying) = (wishes::request(topic, &options), wishes.saying(*topic, options));
+        let answer = loop {
+            let asked = self.connection.call_raw(|outbox, id| {
+                outbox.request(Method::NetworkConfigure, id, &request);
+                saying.sent();
+            });
+            match asked.await {
+                // To say it twice does no harm: it is asked again when the connection is made anew.
+                Err(ClientError::Disconnected(_)) if self.connection.closed().is_none() => {}
+                answer => break answer,
+            }
+        };
+        let answer = match answer {
+            Err(error @ ClientError::Rpc(_)) => {
+                saying.refused();
+                return Err(error);
+            }
+            answer => answer?,
+        };
         let NetworkStatusResponse { status } = decode_answer(answer)?;
-        self.sessions.wishes.taken(*topic, turn, options, status.as_ref());
+        saying.answered(status.as_ref());
+        wishes.tidy(|| {
+            let open = self.sessions.all();
+            open.iter().filter_map(|core| Some(core.identity.get()?.discovery_key)).collect()
+        });
         status.as_ref().map(TopicStatus::read).transpose()
     }
 

@@ -8,6 +8,7 @@ use futures::{FutureExt, StreamExt};
 use hypercore::{DiscoveryKey, Key};
 use hyperspace_client::{
     ClientError, ConfigureOptions, ConnectOptions, ConnectionEvent, HyperspaceClient, NetworkEvent,
+    RemoteNetworker,
 };
 use hyperspace_common::{
     Decoder, Endpoint, Header, Kind, Message, Method, Outbox, Required, RpcError, RpcErrorExt, decode,
@@ -270,6 +271,96 @@ async fn what_was_wanted_is_told_to_the_next_daemon() {
     client.close();
     assert_eq!(named(events.next().await), (false, 2));
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_wish_holds_though_nobody_waited_for_its_answer() {
+    let fixture = Fixture::new();
+    let (client, mut daemon) = fixture.connect().await;
+    let network = client.network();
+    let [joined, left, copied] = [1, 2, 3].map(topic);
+    let (status, _) = futures::join!(network.configure(&left, ConfigureOptions::JOIN), daemon.configure());
+    assert!(status.unwrap().is_some());
+    let copy = ConfigureOptions { copy_from: Some(left), ..ConfigureOptions::default() };
+    for (topic, wish) in [
+        (&joined, ConfigureOptions::JOIN.flushed()),
+        (&left, ConfigureOptions::LEAVE.flushed()),
+        (&copied, copy.flushed()),
+    ] {
+        assert!(network.configure(topic, wish).now_or_never().is_none(), "it is not answered");
+        let (_, request): (_, ConfigureNetworkRequest) = daemon.call(Method::NetworkConfigure).await;
+        assert_eq!(request.configuration.discovery_key, topic.as_bytes()[..]);
+    }
+    drop(daemon);
+    let mut told: Vec<_> = told_again(&fixture, &network)
+        .await
+        .iter()
+        .map(|request| {
+            let NetworkStatus { discovery_key, announce, lookup, .. } = &request.configuration;
+            (discovery_key[0], *announce, *lookup, request.copy_from.is_some())
+        })
+        .collect();
+    told.sort_unstable();
+    let (yes, no) = (Some(true), Some(false));
+    assert_eq!(told, [(1, yes, yes, false), (2, no, no, false), (3, None, None, true)]);
+}
+
+#[tokio::test]
+async fn topics_that_were_left_keep_out_none_that_is_wanted() {
+    const MANY: u32 = 70_000;
+    let fixture = Fixture::new();
+    let (client, mut daemon) = fixture.connect().await;
+    let network = client.network();
+    let left = |number: u32| {
+        let mut topic = [0; 32];
+        topic[..4].copy_from_slice(&number.to_le_bytes());
+        DiscoveryKey::from(topic)
+    };
+    let wanted = topic(9);
+    let wishing = async {
+        let mut done = futures::stream::iter(0..MANY)
+            .map(|number| {
+                let network = network.clone();
+                async move {
+                    network.configure(&left(number), ConfigureOptions::JOIN).await?;
+                    network.leave(&left(number)).await
+                }
+            })
+            .buffer_unordered(500);
+        while let Some(status) = done.next().await {
+            assert_eq!(status.unwrap(), None);
+        }
+        network.configure(&wanted, ConfigureOptions::JOIN).await.unwrap();
+    };
+    let answering = async {
+        for _ in 0..2 * MANY + 1 {
+            daemon.configure().await;
+        }
+    };
+    futures::join!(wishing, answering);
+    drop(daemon);
+    let told = told_again(&fixture, &network).await;
+    assert!(told.iter().any(|request| request.configuration.discovery_key == wanted.as_bytes()[..]));
+    assert!(told.len() < 10_000, "{} were left and are of no interest any more", told.len());
+}
+
+/// What the next daemon hears before anything that is asked from now on.
+async fn told_again(fixture: &Fixture, network: &RemoteNetworker) -> Vec<ConfigureNetworkRequest> {
+    let mut daemon = Script::accept(&fixture.listener).await;
+    let last = topic(99);
+    let hearing = async {
+        let mut told = Vec::new();
+        loop {
+            let request = daemon.configure().await;
+            if request.configuration.discovery_key == last.as_bytes()[..] {
+                return told;
+            }
+            told.push(request);
+        }
+    };
+    let (asked, told) = futures::join!(network.configure(&last, ConfigureOptions::LOOKUP), hearing);
+    asked.unwrap();
+    told
 }
 
 #[tokio::test]
