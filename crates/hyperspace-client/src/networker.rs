@@ -123,7 +123,7 @@ impl RemoteNetworker {
             });
             match asked.await {
                 // To say it twice does no harm: it is asked again when the connection is made anew.
-                Err(ClientError::Disconnected(_)) if self.connection.closed().is_none() => {}
+                Err(ClientError::Disconnected(_)) if self.connection.is_made_again() => {}
                 answer => break answer,
             }
         };

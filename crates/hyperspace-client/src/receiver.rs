@@ -200,6 +200,8 @@ mod tests {
 
         fn lost(&self, _: &ClientError) {}
 
+        fn lost_again(&self) {}
+
         fn restore(&self, _: Connection) -> BoxFuture<'_, Result<(), ClientError>> {
             Box::pin(async { Ok(()) })
         }
