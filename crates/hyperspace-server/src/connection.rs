@@ -117,6 +117,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     fn try_poll(&mut self, context: &mut Context<'_>) -> Result<(), Gone> {
         loop {
             let more = self.rpc.poll(context)?;
+            // For want of room, work may have been put off that nobody is woken for again.
+            let put_off = !self.rpc.has_room();
             let before = self.rpc.outbox.len();
             let blocked = self.poll_write(context)?.is_pending();
             self.rpc.written()?;
@@ -125,10 +127,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             } else {
                 self.stalled = None;
             }
-            if more {
-                continue;
+            if more || (put_off && self.rpc.has_room()) {
+                if others_turn(context) { return Ok(()) } else { continue }
             }
             if !blocked {
+                // All that came was worked on. What waits for peers is not answered any more.
                 if let Some(fault) = self.rpc.fault() {
                     return Err(fault.into());
                 }
@@ -136,18 +139,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     return Err(Gone::Closed);
                 }
             }
-            if !self.rpc.wants_input() {
-                // Answers that were written have made room for work that was put off.
-                if blocked { return Ok(()) } else { continue }
-            }
-            if self.ended {
+            if self.ended || !self.rpc.wants_input() {
                 return Ok(());
             }
             if self.poll_read(context)?.is_pending() {
                 match self.watch.await_awake(&self.io, self.rpc.input()) {
                     Ok(true) => {
-                        // Others have their turn, however much this one asks.
-                        if pin!(consume_budget()).poll(context).is_pending() {
+                        if others_turn(context) {
                             return Ok(());
                         }
                         continue;
@@ -298,6 +296,12 @@ impl<IO> Watch<IO> {
             self.brisk = since.elapsed() < AWAKE;
         }
     }
+}
+
+/// Whether others are to have their turn first, however much this client asks and however fast it reads: this is woken
+/// again after them.
+fn others_turn(context: &mut Context<'_>) -> bool {
+    pin!(consume_budget()).poll(context).is_pending()
 }
 
 /// A connection that broke because the client is gone is a client that closed it.

@@ -355,7 +355,8 @@ impl Rpc {
         self.fault.filter(|_| self.at >= self.burst.len())
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether so little waits to be written that more may be answered.
+    pub(crate) fn has_room(&self) -> bool {
         self.outbox.len() < self.limits.unsent_high_water
     }
 

@@ -2,7 +2,17 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use common::Fixture;
@@ -11,7 +21,7 @@ use hyperspace_client::RemoteHypercore;
 use hyperspace_common::{Method, Outbox, messages::*};
 use hyperspace_server::{Gone, Limits};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf},
     task::JoinHandle,
 };
 
@@ -188,4 +198,192 @@ async fn whoever_asks_for_much_and_closes_its_side_gets_all_of_it() {
     }
     assert_eq!(blocks, GETS);
     assert!(matches!(served.await.unwrap(), Gone::Closed));
+}
+
+/// Waits for blocks that are not there.
+fn waiting_gets(outbox: &mut Outbox, session: u64, count: u64) {
+    for seq in 0..count {
+        let get = GetRequest {
+            id: session,
+            seq,
+            resource_id: seq,
+            wait: None,
+            if_available: Some(false),
+            on_wait_id: None,
+        };
+        outbox.request(Method::HypercoreGet, 1000 + seq, &get);
+    }
+}
+
+/// Reads until each of these calls was answered.
+async fn answers<S: AsyncRead + AsyncWrite + Unpin>(
+    raw: &mut common::Raw<S>,
+    calls: impl Iterator<Item = u64>,
+) {
+    let mut missing: BTreeSet<u64> = calls.collect();
+    let all = async {
+        while !missing.is_empty() {
+            let (header, _) = raw.next().await.expect("all answers before the end");
+            missing.remove(&header.id);
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(60), all).await.is_err() {
+        panic!("{} answers never came, the first of them is {:?}", missing.len(), missing.first());
+    }
+}
+
+/// Larger than everything that is said to it: no write has to wait, so none wakes the connection.
+const WIDE: usize = 64 << 20;
+const LARGE: usize = 64 << 10;
+
+#[tokio::test]
+async fn what_was_put_off_is_done_though_the_stream_takes_everything_at_once() {
+    const GETS: u64 = 64;
+    // More than the server looks at together.
+    const MORE: u64 = 5000;
+    let fixture = Fixture::start().await;
+    let (near, far) = tokio::io::duplex(WIDE);
+    tokio::spawn(fixture.server.serve(far));
+    let mut raw = common::Raw::over(near);
+    let mut asks = Outbox::new();
+    open(&mut asks, 0, "log");
+    waiting_gets(&mut asks, 0, GETS);
+    let blocks = vec![Bytes::from(vec![7; LARGE]); GETS as usize];
+    asks.request(Method::HypercoreAppend, 2, &AppendRequest { id: 0, blocks });
+    for call in 10_000..10_000 + MORE {
+        asks.request(Method::HypercoreHas, call, &HasRequest { id: 0, seq: 0 });
+    }
+    raw.stream.write_all(&asks.take()).await.unwrap();
+    answers(&mut raw, (1..=2).chain(1000..1000 + GETS).chain(10_000..10_000 + MORE)).await;
+}
+
+#[tokio::test]
+async fn all_who_wait_are_answered_though_the_stream_takes_everything_at_once() {
+    const GETS: u64 = 200;
+    let fixture = Fixture::start().await;
+    let (near, far) = tokio::io::duplex(WIDE);
+    tokio::spawn(fixture.server.serve(far));
+    let mut raw = common::Raw::over(near);
+    let mut asks = Outbox::new();
+    open(&mut asks, 0, "log");
+    waiting_gets(&mut asks, 0, GETS);
+    asks.request(Method::HyperspaceStatus, 2, &());
+    raw.stream.write_all(&asks.take()).await.unwrap();
+    answers(&mut raw, 1..=2).await;
+    let writer = fixture.client().await;
+    let log = writer.corestore().get_by_name("log").await.unwrap();
+    log.append_blocks(&vec![Bytes::from(vec![7; LARGE]); GETS as usize]).await.unwrap();
+    answers(&mut raw, 1000..1000 + GETS).await;
+}
+
+/// Brings some requests and their end, and takes whatever is written to it.
+struct Sponge {
+    /// What each read brings.
+    asks: VecDeque<Bytes>,
+    taken: Arc<AtomicU64>,
+    /// Whether it first has each answer wait, and then takes all that has come together.
+    is_slow: bool,
+    is_busy: bool,
+}
+
+impl Sponge {
+    fn new<const N: usize>(asks: [Outbox; N], is_slow: bool) -> Self {
+        Self {
+            asks: asks.map(|mut asks| asks.take()).into(),
+            taken: Arc::default(),
+            is_slow,
+            is_busy: is_slow,
+        }
+    }
+}
+
+impl AsyncRead for Sponge {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(asks) = self.asks.front_mut() {
+            let length = asks.len().min(buffer.remaining());
+            buffer.put_slice(&asks.split_to(length));
+            if asks.is_empty() {
+                self.asks.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Sponge {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.is_busy) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_busy = self.is_slow;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_a_client_closed_its_side_is_done_and_answered() {
+    const GETS: u64 = 12;
+    const BLOCK: u64 = 3 << 20;
+    for is_slow in [false, true] {
+        let fixture = Fixture::start().await;
+        let (mut opens, mut asks) = (Outbox::new(), Outbox::new());
+        open(&mut opens, 0, "log");
+        let log = fixture.client().await.corestore().get_by_name("log").await.unwrap();
+        log.append(Bytes::from(vec![7; BLOCK as usize])).await.unwrap();
+        // As it is large, more is read before it is looked at, and that is the end.
+        let large = vec![Bytes::from(vec![7; 20_000])];
+        asks.request(Method::HypercoreAppend, 2, &AppendRequest { id: 0, blocks: large });
+        gets(&mut asks, 0, GETS);
+        asks.request(Method::HypercoreAppend, 3, &AppendRequest { id: 0, blocks: vec![Bytes::from("last")] });
+        let sponge = Sponge::new([opens, asks], is_slow);
+        let taken = sponge.taken.clone();
+        let gone = fixture.server.serve(sponge).await;
+        assert!(matches!(gone, Gone::Closed), "{gone}");
+        let taken = taken.load(Ordering::Relaxed);
+        assert!(taken > GETS * BLOCK, "{} answers", taken / BLOCK);
+        assert_eq!(log.get(2).await.unwrap(), "last");
+    }
+}
+
+/// On a runtime of one thread.
+#[tokio::test]
+async fn others_have_their_turn_while_a_stream_takes_everything_at_once() {
+    const GETS: u64 = 500;
+    const BLOCK: u64 = 2 << 20;
+    let fixture = Fixture::start().await;
+    let mut asks = Outbox::new();
+    open(&mut asks, 0, "log");
+    let blocks = vec![Bytes::from(vec![7; BLOCK as usize])];
+    asks.request(Method::HypercoreAppend, 2, &AppendRequest { id: 0, blocks });
+    gets(&mut asks, 0, GETS);
+    let sponge = Sponge::new([asks], false);
+    let taken = sponge.taken.clone();
+    let served = tokio::spawn(fixture.server.serve(sponge));
+    let (mut last, mut most) = (0, 0);
+    while !served.is_finished() {
+        tokio::task::yield_now().await;
+        let now = taken.load(Ordering::Relaxed);
+        most = most.max(now - last);
+        last = now;
+    }
+    assert!(last >= GETS * BLOCK, "{last}");
+    assert!(most < GETS * BLOCK / 2, "{most} bytes in one turn");
 }
