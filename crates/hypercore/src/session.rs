@@ -350,13 +350,12 @@ impl Hypercore {
         Ok(self.shared().lock().core().count(range)?)
     }
 
-    /// The block that holds a byte offset, and the offset in it, if that can be told without peers.
+    /// The block that holds a byte offset, and the offset in it, if that can be told without peers. What lies beyond
+    /// the end of a snapshot is out of bounds: it never becomes longer.
     pub fn try_seek(&self, bytes: u64) -> Result<Option<(u64, u64)>, Error> {
         self.check_open()?;
-        match self.shared().lock().core().seek(bytes, 0)? {
-            Seek::Found { index, offset } => Ok(Some((index, offset))),
-            Seek::Between { .. } | Seek::Beyond => Ok(None),
-        }
+        let guard = self.shared().lock();
+        self.seek_in(guard.core(), bytes)
     }
 
     /// A named value that was stored beside the log.
@@ -451,6 +450,22 @@ impl Hypercore {
 
     fn check_open(&self) -> Result<(), Error> {
         if self.session.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Seeks in the log or, if this is a snapshot, in what is left of it.
+    fn seek_in(&self, core: &Core, bytes: u64) -> Result<Option<(u64, u64)>, Error> {
+        let snapshot = self.session.snapshot.as_deref();
+        if let Some(end) = snapshot.map(|snapshot| snapshot.seek_end(bytes)).transpose()?.flatten() {
+            return Ok(Some(end));
+        }
+        let found = core.seek(bytes, 0)?;
+        if let Some(snapshot) = snapshot {
+            snapshot.check_found(found)?;
+        }
+        match found {
+            Seek::Found { index, offset } => Ok(Some((index, offset))),
+            Seek::Between { .. } | Seek::Beyond => Ok(None),
+        }
     }
 
     fn check_snapshot(&self, index: u64) -> Result<(), Error> {

@@ -181,3 +181,32 @@ async fn cores_are_opened_as_exactly_as_asked() {
     raw.send(Method::LogOnTruncate, 6, &()).await;
     assert!(raw.error(6).await.message.contains("event"));
 }
+
+#[tokio::test]
+async fn a_seek_on_a_snapshot_finds_only_what_the_snapshot_has() {
+    let fixture = Fixture::start().await;
+    let mut raw = fixture.raw().await;
+    open(&mut raw, 1, &OpenCoreRequest { id: 0, ..Default::default() }).await;
+    append(&mut raw, 0, &["a", "bc", "de"]).await;
+    raw.send(Method::LogSnapshot, 2, &SnapshotRequest { id: 0, snapshot_id: 9 }).await;
+    raw.answer::<LogState>(Method::LogSnapshot, 2).await;
+    append(&mut raw, 0, &["later"]).await;
+    let seek = |byte_offset, wait, if_available| SeekRequest {
+        id: 9,
+        byte_offset,
+        start: None,
+        end: None,
+        wait: Some(wait),
+        if_available: Some(if_available),
+    };
+    for (wait, if_available) in [(false, true), (true, true), (true, false)] {
+        for (byte_offset, (seq, block_offset)) in [(4, (2, 1)), (5, (3, 0))] {
+            raw.send(Method::HypercoreSeek, 3, &seek(byte_offset, wait, if_available)).await;
+            let found: SeekResponse = raw.answer(Method::HypercoreSeek, 3).await;
+            assert_eq!(found, SeekResponse { seq, block_offset });
+        }
+        // It never becomes longer: there is nothing to wait for.
+        raw.send(Method::HypercoreSeek, 4, &seek(7, wait, if_available)).await;
+        assert_eq!(raw.error(4).await.message, text::OUT_OF_BOUNDS);
+    }
+}

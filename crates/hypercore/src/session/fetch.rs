@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::shared::{Shared, State};
 use super::waiting::Waiting;
 use super::{Download, Hypercore};
-use crate::core::{Core, Seek};
+use crate::core::Core;
 use crate::demand::{DownloadRange, Outcome, Want, WantOptions};
 use crate::error::Error;
 
@@ -80,18 +80,21 @@ impl Hypercore {
     /// The block that holds a byte offset, and the offset in it; asks peers for the tree nodes that are missing.
     pub async fn seek(&self, bytes: u64) -> Result<(u64, u64), Error> {
         self.check_open()?;
-        let found = |core: &Core| match core.seek(bytes, 0)? {
-            Seek::Found { index, offset } => Ok(Some(Outcome::Seek { index, offset })),
-            Seek::Between { .. } | Seek::Beyond => Ok(None),
+        let found = |core: &Core| {
+            let found = self.seek_in(core, bytes)?;
+            Ok(found.map(|(index, offset)| Outcome::Seek { index, offset }))
         };
         let want = Want::Seek { bytes, padding: 0 };
-        let outcome = match self.look(found, Some((want, WantOptions::default())))? {
-            Looked::Here(outcome) => outcome,
-            Looked::Waiting(waiting) => waiting.await?,
-            Looked::Absent => return Err(Error::Cancelled),
+        let waiting = match self.look(found, Some((want, WantOptions::default())))? {
+            Looked::Here(Outcome::Seek { index, offset }) => return Ok((index, offset)),
+            Looked::Waiting(waiting) => waiting,
+            Looked::Here(_) | Looked::Absent => return Err(Error::Cancelled),
         };
-        match outcome {
-            Outcome::Seek { index, offset } => Ok((index, offset)),
+        match waiting.await? {
+            Outcome::Seek { index, offset } => {
+                self.check_snapshot(index)?;
+                Ok((index, offset))
+            }
             _ => Err(Error::Cancelled),
         }
     }

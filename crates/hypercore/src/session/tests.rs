@@ -288,6 +288,35 @@ fn a_snapshot_stays_as_it_is_until_its_blocks_are_cut_away() {
 }
 
 #[test]
+fn a_snapshot_is_sought_in_as_it_is() {
+    let log = Hypercore::memory().unwrap();
+    log.append_batch(["a", "bc", "de"]).unwrap();
+    let snapshot = log.snapshot().unwrap();
+    log.append_batch(["", "later"]).unwrap();
+    let seek = |bytes| (snapshot.try_seek(bytes), block_on(snapshot.seek(bytes)));
+    for (bytes, found) in [(0, (0, 0)), (2, (1, 1)), (4, (2, 1)), (5, (3, 0))] {
+        let (now, waiting) = seek(bytes);
+        assert_eq!((now.unwrap(), waiting.unwrap()), (Some(found), found), "{bytes}");
+    }
+    for bytes in [6, 7, 10, 11, u64::MAX] {
+        let (now, waiting) = seek(bytes);
+        assert!(matches!(now, Err(Error::OutOfBounds { length: 5, .. })), "{bytes}: {now:?}");
+        assert!(matches!(waiting, Err(Error::OutOfBounds { length: 5, .. })), "{bytes}: {waiting:?}");
+    }
+    assert_eq!(log.try_seek(7).unwrap(), Some((4, 2)));
+
+    log.truncate(2).unwrap();
+    for history in ["", "another history"] {
+        log.append(history).unwrap();
+        assert_eq!(seek(2).0.unwrap(), Some((1, 1)));
+        let (now, waiting) = seek(4);
+        assert!(matches!(now, Err(Error::SnapshotLost(2))), "{now:?}");
+        assert!(matches!(waiting, Err(Error::SnapshotLost(2))), "{waiting:?}");
+        assert_eq!(seek(5).0.unwrap(), Some((3, 0)));
+    }
+}
+
+#[test]
 fn streams_read_forwards_backwards_and_on() {
     let log = writer(200);
     let all = |stream: crate::streams::ReadStream| -> Vec<String> {

@@ -360,7 +360,11 @@ impl Rpc {
                 self.drain_events()?;
                 self.outbox.response(call, &SeekResponse { seq, block_offset });
             }
-            Ok(None) | Err(Error::OutOfBounds { .. }) => {
+            // A snapshot does not grow: nothing is waited for.
+            Err(Error::OutOfBounds { .. }) => {
+                self.outbox.error(call, &RpcError::sentence(text::OUT_OF_BOUNDS));
+            }
+            Ok(None) => {
                 if !request.wait() || end <= request.start() {
                     let beyond = request.byte_offset > core.byte_length();
                     let why = if beyond { text::OUT_OF_BOUNDS } else { text::UNABLE_TO_SEEK };
