@@ -82,8 +82,9 @@ pub fn leaf_hashes<B: AsRef<[u8]>>(blocks: &[B]) -> Vec<[u8; 32]> {
         // Small blocks are copied behind their prefix and hashed in one go; for large ones a copy costs more than
         // the buffering of a streaming state.
         let small = first.as_ref().len() <= SMALL_BLOCK;
-        let same = rest.iter().take_while(|block| (block.as_ref().len() <= SMALL_BLOCK) == small);
-        let (run, after) = rest.split_at(same.count().min(HASH_RUN));
+        let run = rest.iter().take(HASH_RUN);
+        let same = run.take_while(|block| (block.as_ref().len() <= SMALL_BLOCK) == small);
+        let (run, after) = rest.split_at(same.count());
         if small {
             hash_small(run, &mut out)
         } else {
@@ -230,4 +231,31 @@ fn digest(hash: &blake2b_simd::Hash) -> [u8; 32] {
     let mut out = [0u8; 32];
     out.copy_from_slice(hash.as_bytes());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A block that counts how often it is looked at.
+    struct Counted<'a>(Vec<u8>, &'a Cell<usize>);
+
+    impl AsRef<[u8]> for Counted<'_> {
+        fn as_ref(&self) -> &[u8] {
+            self.1.set(self.1.get() + 1);
+            &self.0
+        }
+    }
+
+    #[test]
+    fn each_of_many_blocks_is_looked_at_a_few_times() {
+        const BLOCKS: usize = 100 * HASH_RUN;
+        let looks = Cell::new(0);
+        let blocks: Vec<_> = (0..BLOCKS).map(|_| Counted(Vec::new(), &looks)).collect();
+        let hashes = leaf_hashes(&blocks);
+        assert_eq!(hashes, vec![leaf_hash(b""); BLOCKS]);
+        assert!(looks.get() <= 10 * BLOCKS, "{} looks at {BLOCKS} blocks", looks.get());
+    }
 }
