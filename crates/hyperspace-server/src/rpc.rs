@@ -4,6 +4,7 @@
 //! handed to another task unless it has to wait for peers. Appends that arrive together become one commit.
 
 mod additional;
+mod append;
 mod extensions;
 mod input;
 mod locks;
@@ -34,7 +35,7 @@ use hyperspace_common::{
 };
 use thiserror::Error;
 
-use self::input::Input;
+use self::{append::AppendGroup, input::Input};
 use crate::{
     answer::{invalid_session, limit, malformed, resource_in_use},
     extensions::Registration,
@@ -46,13 +47,8 @@ use crate::{
     session_table::{SessionTable, WaitId, WaitKind, Waiting},
 };
 
-/// Appends that become one commit, in calls and in bytes.
-const APPENDS_AT_ONCE: usize = 1024;
-const APPEND_BYTES_AT_ONCE: usize = 4 << 20;
 /// Answers of this size are written before more are made: the client works on them meanwhile.
 const WORTH_WRITING: usize = 256 << 10;
-/// Appends of this size take long enough to let another thread take over the other connections meanwhile.
-const LARGE_APPEND: usize = 1 << 20;
 
 /// Why a client was let go.
 #[derive(Debug, Error)]
@@ -155,14 +151,6 @@ enum Done {
 }
 
 type Wait = Pin<Box<dyn Future<Output = (WaitId, Option<Result<Done, RpcError>>)> + Send>>;
-
-/// Appends to one core that arrived together.
-struct AppendGroup {
-    session: u64,
-    calls: Vec<Header>,
-    blocks: Vec<Vec<Bytes>>,
-    bytes: usize,
-}
 
 /// One client.
 pub(crate) struct Rpc {

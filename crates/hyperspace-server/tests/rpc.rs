@@ -92,6 +92,29 @@ async fn appends_that_arrive_together_keep_their_order_and_their_events() {
     raw.answer::<AppendResponse>(Method::HypercoreAppend, 201).await;
 }
 
+/// The Node server appends nothing between two appends, too, and tells of it: no event sets the length back.
+#[tokio::test]
+async fn an_append_of_nothing_among_others_is_told_of_in_its_place() {
+    let fixture = Fixture::start().await;
+    let mut raw = fixture.raw().await;
+    raw.open_new(0).await;
+    let mut outbox = Outbox::new();
+    let appends = [&["x"][..], &[], &["y", "z"], &[]];
+    for (call, texts) in (10..).zip(appends) {
+        outbox.request(Method::HypercoreAppend, call, &AppendRequest { id: 0, blocks: blocks(texts) });
+    }
+    raw.stream.write_all(&outbox.take()).await.unwrap();
+    let mut length = 0;
+    for (call, texts) in (10..).zip(appends) {
+        let seq = length;
+        length += texts.len() as u64;
+        let event: AppendEvent = raw.event(Method::HypercoreOnAppend).await;
+        assert_eq!(event, AppendEvent { id: 0, length, byte_length: length });
+        let answer: AppendResponse = raw.answer(Method::HypercoreAppend, call).await;
+        assert_eq!(answer, AppendResponse { length, byte_length: length, seq });
+    }
+}
+
 #[tokio::test]
 async fn gets_wait_fail_and_are_cancelled_as_asked() {
     let fixture = Fixture::start().await;

@@ -10,19 +10,13 @@ use hyperspace_common::{
     ADDITIONAL_VERSION, API_VERSION, Header, Method, RpcError, RpcErrorExt, code, messages::*, text,
 };
 
-use super::{
-    APPEND_BYTES_AT_ONCE, APPENDS_AT_ONCE, AppendGroup, Done, Gone, LARGE_APPEND, News, Rpc, Session,
-    SessionCore, at_length,
-};
+use super::{Done, Gone, News, Rpc, Session, SessionCore};
 use crate::{
     answer::{core_error, invalid_session, is_event, resource_in_use},
     mailbox::{Told, wire_peer},
     session_table::WaitKind,
     waits,
 };
-
-/// The largest block, inclusive (npm `hypercore` 9.12.0, `_append`).
-const MAX_BLOCK: usize = 8 << 20;
 
 impl Rpc {
     pub(super) fn dispatch(
@@ -40,7 +34,7 @@ impl Rpc {
         }
         match method {
             Method::HypercoreGet => decoded!(get),
-            Method::HypercoreAppend => decoded!(append),
+            Method::HypercoreAppend => self.append(call, payload)?,
             Method::HypercoreHas => decoded!(has),
             Method::HypercoreUpdate => decoded!(update),
             Method::HypercoreSeek => decoded!(seek),
@@ -234,73 +228,6 @@ impl Rpc {
         match count {
             Ok(bytes) => self.outbox.response(call, &DownloadedResponse { bytes }),
             Err(error) => self.outbox.error(call, &error),
-        }
-        Ok(())
-    }
-
-    /// Gathers appends; [`Rpc::flush_appends`] makes them one commit.
-    fn append(&mut self, call: Header, request: AppendRequest) -> Result<(), Gone> {
-        let bytes: usize = request.blocks.iter().map(Bytes::len).sum();
-        let group_ends = |group: &AppendGroup| {
-            group.session != request.id
-                || group.calls.len() >= APPENDS_AT_ONCE
-                || group.bytes.saturating_add(bytes) > APPEND_BYTES_AT_ONCE
-        };
-        if self.appends.as_ref().is_some_and(group_ends) {
-            self.flush_appends()?;
-        }
-        let refused = match self.table.session(request.id) {
-            None => Some(invalid_session(request.id)),
-            Some(_) if request.blocks.iter().any(|block| block.len() > MAX_BLOCK) => {
-                Some(RpcError::sentence(text::BLOCK_TOO_LARGE))
-            }
-            Some(_) => None,
-        };
-        if let Some(error) = refused {
-            // After the appends before it.
-            self.flush_appends()?;
-            self.outbox.error(call, &error);
-            return Ok(());
-        }
-        let new = || AppendGroup { session: request.id, calls: Vec::new(), blocks: Vec::new(), bytes: 0 };
-        let group = self.appends.get_or_insert_with(new);
-        group.calls.push(call);
-        group.blocks.push(request.blocks);
-        group.bytes = group.bytes.saturating_add(bytes);
-        Ok(())
-    }
-
-    /// Commits the appends that were gathered, and answers each: first all events, then the answers.
-    pub(super) fn flush_appends(&mut self) -> Result<(), Gone> {
-        let Some(group) = self.appends.take() else { return Ok(()) };
-        let append = |core: &Hypercore| {
-            let append = || core.append_group(&group.blocks);
-            if group.bytes >= LARGE_APPEND { at_length(append) } else { append() }
-        };
-        match self.with_core(group.session, append) {
-            Ok(appended) => {
-                self.drain_events()?;
-                for ((call, blocks), appended) in group.calls.into_iter().zip(&group.blocks).zip(appended) {
-                    let response = AppendResponse {
-                        length: appended.length,
-                        byte_length: appended.byte_length,
-                        seq: appended.length.saturating_sub(blocks.len() as u64),
-                    };
-                    if blocks.is_empty() {
-                        // One append call, one event, also when it appends nothing (npm `hypercore` 9.12.0).
-                        let (id, length, byte_length) =
-                            (group.session, response.length, response.byte_length);
-                        self.outbox
-                            .event(Method::HypercoreOnAppend, &AppendEvent { id, length, byte_length });
-                    }
-                    self.outbox.response(call, &response);
-                }
-            }
-            Err(error) => {
-                for call in group.calls {
-                    self.outbox.error(call, &error);
-                }
-            }
         }
         Ok(())
     }
