@@ -12,6 +12,8 @@ pub(crate) const MAX_UNREAD: usize = 32 << 20;
 pub struct Limits {
     /// The largest frame that is taken, in bytes of payload.
     pub max_frame: usize,
+    /// Blocks of one append, which is worked on as a whole.
+    pub max_append_blocks: usize,
     /// Clients at the same time.
     pub max_clients: usize,
     /// Open sessions of one client.
@@ -34,6 +36,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_frame: hyperspace_common::DEFAULT_MAX_FRAME,
+            // As many as `hyperspace-client write` appends at once when every byte is a block.
+            max_append_blocks: 512 << 10,
             max_clients: 4096,
             max_sessions: 262_144,
             max_waiting: 65_536,

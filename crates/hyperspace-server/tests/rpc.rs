@@ -5,6 +5,7 @@ mod common;
 use bytes::Bytes;
 use common::Fixture;
 use hyperspace_common::{Method, Outbox, messages::*, text};
+use hyperspace_server::Limits;
 use tokio::io::AsyncWriteExt;
 
 fn get(id: u64, seq: u64, resource_id: u64) -> GetRequest {
@@ -113,6 +114,29 @@ async fn an_append_of_nothing_among_others_is_told_of_in_its_place() {
         let answer: AppendResponse = raw.answer(Method::HypercoreAppend, call).await;
         assert_eq!(answer, AppendResponse { length, byte_length: length, seq });
     }
+}
+
+#[tokio::test]
+async fn an_append_of_too_many_blocks_is_refused_in_its_turn() {
+    let limits = Limits { max_append_blocks: 3, ..Limits::default() };
+    let fixture = Fixture::with_limits(limits).await;
+    let mut raw = fixture.raw().await;
+    raw.open_new(0).await;
+    let mut outbox = Outbox::new();
+    for (call, count) in [(10, 3), (11, 4), (12, 3)] {
+        let blocks = vec![Bytes::new(); count];
+        outbox.request(Method::HypercoreAppend, call, &AppendRequest { id: 0, blocks });
+    }
+    raw.stream.write_all(&outbox.take()).await.unwrap();
+    raw.event::<AppendEvent>(Method::HypercoreOnAppend).await;
+    let answer: AppendResponse = raw.answer(Method::HypercoreAppend, 10).await;
+    assert_eq!(answer, AppendResponse { length: 3, byte_length: 0, seq: 0 });
+    let error = raw.error(11).await;
+    assert_eq!(error.code.as_deref(), Some("ELIMIT"));
+    assert!(error.message.contains("at most 3 blocks"), "{}", error.message);
+    raw.event::<AppendEvent>(Method::HypercoreOnAppend).await;
+    let answer: AppendResponse = raw.answer(Method::HypercoreAppend, 12).await;
+    assert_eq!(answer, AppendResponse { length: 6, byte_length: 0, seq: 3 });
 }
 
 #[tokio::test]
