@@ -178,8 +178,11 @@ async fn sessions_are_checked() {
     let open = |id, key| OpenRequest { id, key, name: None, weak: None };
     raw.send(Method::CorestoreOpen, 1, &open(0, None)).await;
     assert_eq!(raw.error(1).await.message, text::SESSION_IN_USE);
-    raw.send(Method::CorestoreOpen, 2, &open(1, Some(Bytes::from_static(b"short")))).await;
-    assert!(raw.error(2).await.message.contains("32 bytes"));
+    // A key that is empty is none either: what is meant is not a new core.
+    for key in ["short", ""] {
+        raw.send(Method::CorestoreOpen, 2, &open(1, Some(Bytes::from_static(key.as_bytes())))).await;
+        assert!(raw.error(2).await.message.contains("32 bytes"));
+    }
     raw.send(Method::HypercoreHas, 3, &HasRequest { id: 9, seq: 0 }).await;
     assert_eq!(raw.error(3).await.message, "Invalid hypercore: 9");
     raw.send(Method::HypercoreClose, 4, &CloseRequest { id: 0 }).await;
@@ -199,8 +202,10 @@ async fn a_core_of_somebody_else_is_read_only() {
     raw.event::<FeedEvent>(Method::CorestoreOnFeed).await;
     let open: OpenResponse = raw.answer(Method::CorestoreOpen, 1).await;
     assert!(!open.writable);
-    raw.send(Method::HypercoreAppend, 2, &AppendRequest { id: 0, blocks: blocks(&["x"]) }).await;
-    assert_eq!(raw.error(2).await.message, text::NOT_WRITABLE);
+    for texts in [&["x"][..], &[]] {
+        raw.send(Method::HypercoreAppend, 2, &AppendRequest { id: 0, blocks: blocks(texts) }).await;
+        assert_eq!(raw.error(2).await.message, text::NOT_WRITABLE);
+    }
     let update = |min_length| UpdateRequest { id: 0, min_length, if_available: None, hash: None };
     raw.send(Method::HypercoreUpdate, 3, &update(Some(1))).await;
     assert_eq!(raw.error(3).await.message, text::NO_UPDATE_AVAILABLE);
@@ -209,6 +214,12 @@ async fn a_core_of_somebody_else_is_read_only() {
     let seek = SeekRequest { id: 0, byte_offset: 5, start: None, end: None, wait: None, if_available: None };
     raw.send(Method::HypercoreSeek, 5, &seek).await;
     assert_eq!(raw.error(5).await.message, text::SEEK_NOT_AVAILABLE);
+    // The same without waiting, for a range in which nothing is.
+    let nowhere = SeekRequest { start: Some(2), end: Some(1), ..seek };
+    raw.send(Method::HypercoreSeek, 7, &nowhere).await;
+    assert_eq!(raw.error(7).await.message, text::UNABLE_TO_SEEK);
+    raw.send(Method::HypercoreSeek, 8, &SeekRequest { wait: Some(false), ..seek }).await;
+    assert_eq!(raw.error(8).await.message, text::OUT_OF_BOUNDS);
     raw.send(Method::HypercoreSeek, 6, &SeekRequest { byte_offset: 0, ..seek }).await;
     assert_eq!(
         raw.answer::<SeekResponse>(Method::HypercoreSeek, 6).await,

@@ -46,7 +46,7 @@ impl Rpc {
 
     fn try_open_core(&mut self, request: &OpenCoreRequest) -> Result<(Hypercore, SessionCore), RpcError> {
         self.check_new_session(request.id)?;
-        let key = request.key.as_deref().filter(|key| !key.is_empty()).map(parse_key).transpose()?;
+        let key = request.key.as_deref().map(parse_key).transpose()?;
         let discovery_key = request.discovery_key.as_deref().map(parse_discovery_key).transpose()?;
         let name = request.name.as_deref().filter(|name| !name.is_empty());
         let query = match (key, discovery_key, name) {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use hypercore::{AppendOptions, Hypercore};
+use hypercore::{AppendOptions, Error, Hypercore};
 use hyperspace_common::{Header, Method, RpcError, RpcErrorExt, messages::*, text};
 
 use super::{Gone, Rpc, at_length};
@@ -82,6 +82,9 @@ impl Rpc {
     fn append_nothing(&mut self, call: Header, session: u64) -> Result<(), Gone> {
         self.flush_appends()?;
         let appended = self.with_core(session, |core| {
+            if !core.writable() {
+                return Err(Error::NotWritable(core.key()));
+            }
             core.append_with(&[], &AppendOptions::default())?;
             // Others tell of what they append with the core locked: nothing older comes after this.
             let guard = core.lock();

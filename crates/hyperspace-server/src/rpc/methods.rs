@@ -137,7 +137,7 @@ impl Rpc {
 
     fn try_open(&mut self, request: &OpenRequest) -> Result<(Hypercore, SessionCore), RpcError> {
         self.check_new_session(request.id)?;
-        let key = request.key.as_deref().filter(|key| !key.is_empty()).map(parse_key).transpose()?;
+        let key = request.key.as_deref().map(parse_key).transpose()?;
         let query = match (key, request.name.as_deref().filter(|name| !name.is_empty())) {
             (Some(key), _) => Query::key(key),
             (None, Some(name)) => Query::name(name),
@@ -293,7 +293,7 @@ impl Rpc {
             }
             Ok(None) => {
                 if !request.wait() || end <= request.start() {
-                    let beyond = request.byte_offset > core.byte_length();
+                    let beyond = !request.wait() && request.byte_offset > core.byte_length();
                     let why = if beyond { text::OUT_OF_BOUNDS } else { text::UNABLE_TO_SEEK };
                     self.outbox.error(call, &RpcError::sentence(why));
                     return Ok(());
