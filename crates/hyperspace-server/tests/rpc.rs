@@ -245,6 +245,23 @@ async fn blocks_are_limited_and_nothing_of_a_refused_append_stays() {
 }
 
 #[tokio::test]
+async fn a_list_of_blocks_to_download_is_bounded() {
+    let fixture = Fixture::start().await;
+    let mut raw = fixture.raw().await;
+    raw.open_new(0).await;
+    let list =
+        |count| DownloadRequest { id: 0, resource_id: 1, blocks: vec![0; count], ..Default::default() };
+    raw.send(Method::HypercoreDownload, 1, &list(8 << 20)).await;
+    assert_eq!(raw.error(1).await.code.as_deref(), Some("ELIMIT"));
+    // In its stead: nothing of the refused one stays.
+    raw.send(Method::HypercoreDownload, 2, &list(1000)).await;
+    raw.send(Method::HypercoreAppend, 3, &AppendRequest { id: 0, blocks: blocks(&["x"]) }).await;
+    raw.event::<AppendEvent>(Method::HypercoreOnAppend).await;
+    raw.answer::<AppendResponse>(Method::HypercoreAppend, 3).await;
+    raw.done(Method::HypercoreDownload, 2).await;
+}
+
+#[tokio::test]
 async fn downloads_end_when_all_is_here_or_when_they_are_cancelled() {
     let fixture = Fixture::start().await;
     let mut raw = fixture.raw().await;

@@ -12,11 +12,14 @@ use hyperspace_common::{
 
 use super::{Done, Gone, News, Rpc, Session, SessionCore};
 use crate::{
-    answer::{core_error, invalid_session, is_event, resource_in_use},
+    answer::{core_error, invalid_session, is_event, limit, resource_in_use},
     mailbox::{Told, wire_peer},
     session_table::WaitKind,
     waits,
 };
+
+/// The longest request to download, in bytes: some millions of blocks that are listed one by one.
+const MAX_DOWNLOAD: usize = 8 << 20;
 
 impl Rpc {
     pub(super) fn dispatch(
@@ -39,6 +42,12 @@ impl Rpc {
             Method::HypercoreUpdate => decoded!(update),
             Method::HypercoreSeek => decoded!(seek),
             Method::HypercoreCancel => decoded!(cancel),
+            // Before it is decoded: a number of one byte on the wire takes eight in memory.
+            Method::HypercoreDownload if payload.len() > MAX_DOWNLOAD => {
+                let why =
+                    format!("a list of blocks to download has at most {MAX_DOWNLOAD} bytes; ask in parts");
+                self.outbox.error(call, &limit(why));
+            }
             Method::HypercoreDownload => decoded!(download),
             Method::HypercoreDownloaded => decoded!(downloaded),
             Method::HypercoreUndownload => decoded!(undownload),
