@@ -5,7 +5,6 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    process,
 };
 
 use hyperspace_common::{AccessToken, AccessTokenError};
@@ -13,6 +12,8 @@ use thiserror::Error;
 
 /// Bytes of randomness in a token that is made here.
 const RANDOM: usize = 32;
+/// Bytes of randomness in the name that a file has until it is complete.
+const RANDOM_NAME: usize = 8;
 /// The largest file.
 const MAX_FILE: u64 = 64 << 10;
 
@@ -52,11 +53,7 @@ pub fn tokens_from_file(path: &Path) -> Result<Vec<AccessToken>, TokenFileError>
     let io = |error| TokenFileError::Io { path: path.into(), error };
     match reread_tokens(path) {
         Err(TokenFileError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-            match make(path) {
-                // Somebody else was faster: theirs is as good.
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
-                _ => {}
-            }
+            make(path).map_err(io)?;
             reread_tokens(path)
         }
         read => read,
@@ -80,30 +77,44 @@ pub fn reread_tokens(path: &Path) -> Result<Vec<AccessToken>, TokenFileError> {
     AccessToken::list(&text).map_err(|error| TokenFileError::Text { path: path.into(), error })
 }
 
+/// Makes the file, unless somebody else is faster: theirs is as good.
 fn make(path: &Path) -> io::Result<()> {
-    let mut random = [0; RANDOM];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = random_text::<RANDOM>()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    // Written under another name: the file is never there without its token. A link, unlike a rename, fails when the
-    // name exists.
+    // Written under another name: the file is never there without its token. Not one that is made of the process's
+    // number: in a container every start may have the same, and what a killed one has left would be in the way for good.
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(format!(".{}", process::id()));
+    name.push(format!(".{}", random_text::<RANDOM_NAME>()?));
     let draft = folder.join(name);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(format!("{token}\n").as_bytes())?;
-        file.sync_all()?;
-        fs::hard_link(&draft, path)
-    })();
+    let made = write_draft(&draft, &token).and_then(|()| {
+        // A link, unlike a rename, fails when the name exists.
+        match fs::hard_link(&draft, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        }
+    });
     let _ = fs::remove_file(&draft);
-    written
+    made
+}
+
+fn write_draft(draft: &Path, token: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(format!("{token}\n").as_bytes())?;
+    file.sync_all()
+}
+
+/// So many random bytes, in hexadecimal.
+fn random_text<const BYTES: usize>() -> io::Result<String> {
+    let mut random = [0; BYTES];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Barrier, Mutex};
 
     #[test]
     fn a_missing_file_is_made_for_its_owner_alone() {
@@ -116,6 +127,39 @@ mod tests {
         let other = tokens_from_file(&folder.path().join("other")).unwrap();
         assert_ne!(made, other);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    /// A process that was killed while it made the file, and one that has its number now.
+    #[test]
+    fn what_a_killed_process_left_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let left = folder.path().join(format!("token.{}", std::process::id()));
+        for text in ["", "half a tok"] {
+            fs::write(&left, text).unwrap();
+            let made = tokens_from_file(&path).unwrap();
+            assert_eq!(tokens_from_file(&path).unwrap(), made);
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn those_who_make_it_at_once_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let (made, start) = (Mutex::new(Vec::new()), Barrier::new(8));
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| {
+                    start.wait();
+                    let tokens = tokens_from_file(&path).unwrap();
+                    made.lock().unwrap().push(tokens);
+                });
+            }
+        });
+        let made = made.into_inner().unwrap();
+        assert!(made.len() == 8 && made.iter().all(|tokens| *tokens == made[0]));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     }
 
     #[test]
