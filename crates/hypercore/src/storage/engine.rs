@@ -28,6 +28,9 @@ const NO_HOLES: &str = "track_and_verify_wals=true";
 /// How the engine then words that there is no log at all.
 const NO_LOG: &str = "no WAL file";
 
+/// Files of the database that are open at the same time. Others are opened when they are read.
+const MAX_OPEN_FILES: u64 = 256;
+
 /// How much memory the engine may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Memory {
@@ -149,8 +152,7 @@ fn database_options() -> Options {
     // a virtual machine they may have to come from its host.
     options.set_writable_file_max_buffer_size(64 * 1024);
     options.set_max_background_jobs(2);
-    // Files beyond this number are opened when they are read.
-    options.set_max_open_files(256);
+    options.set_max_open_files(max_open_files());
     options.set_max_file_opening_threads(1);
     // The engine's own log and statistics: a few small files, no periodic work.
     options.set_keep_log_file_num(2);
@@ -158,6 +160,16 @@ fn database_options() -> Options {
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
     options
+}
+
+/// Not more than a quarter of what the process may have open: the rest of it needs some, too.
+fn max_open_files() -> i32 {
+    #[cfg(unix)]
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let allowed: Option<u64> = None;
+    let files = allowed.map_or(MAX_OPEN_FILES, |allowed| MAX_OPEN_FILES.min(allowed / 4));
+    i32::try_from(files).unwrap_or(i32::MAX)
 }
 
 fn family_options(cache: &Cache, memory: Memory) -> Options {

@@ -1,4 +1,4 @@
-//! When the engine does not take a write: it is busy, or its disk is full.
+//! When the engine does not take a write: it is busy, its disk is full, or the process may open no more files.
 //!
 //! Left to itself, RocksDB makes a writer wait while it sorts full write buffers into files, and goes on waiting when
 //! there is no room for the files: for hours, if need be, and whoever needs the same log waits, too. So it is told to
@@ -10,7 +10,11 @@
 //! One case it gives up for good (RocksDB 11.8, `ErrorHandler`: no space while it changes to another write buffer is
 //! *fatal*): when the disk ends just where it begins another file of its log. So when there has been room for longer
 //! than it takes the engine to look twice, its database is closed and opened again here.
+//!
+//! A file that it could not open because the process has too many open is such an error in any case, although it passes
+//! as soon as others close theirs: connections, say. Its database is then opened again as soon as files can be.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -33,6 +37,13 @@ const GIVEN_UP: Duration = Duration::from_secs(12);
 
 /// How the engine words that the disk is full.
 pub(super) const NO_SPACE: &str = "No space left";
+
+/// How it words that the process, or the machine, has too many files open.
+const NO_FILES: &str = "Too many open files";
+
+/// Files that the process must be able to open before the database is closed in order to be opened again: while it is
+/// closed, nobody can read. It needs fewer, apart from those that it has closed itself.
+const SPARE_FILES: usize = 32;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -72,6 +83,8 @@ impl RocksStorage {
         options.set_no_slowdown(true);
         match self.write(batch, &options)? {
             Ok(()) => Ok(()),
+            // Others took the files meanwhile. The next commit tries it again.
+            Err(error) if lacks_files(&error) => Err(self.write_failed("write", &error)),
             Err(error) => self.write_later(batch, sync, error),
         }
     }
@@ -101,6 +114,9 @@ impl RocksStorage {
         if error.as_ref().contains(NO_SPACE) && self.has_given_up() {
             return self.write_reopened(batch, sync);
         }
+        if lacks_files(&error) && can_open_files(self.engine.path()) {
+            return self.write_reopened(batch, sync);
+        }
         Err(self.write_failed("write", &error))
     }
 
@@ -118,14 +134,17 @@ impl RocksStorage {
                 reason: format!("{error}; the next append tries it again"),
             })?;
             if reopened {
-                tracing::info!(path = %self.engine.path().display(), "opened again: the disk was full for a while");
+                tracing::info!(
+                    path = %self.engine.path().display(),
+                    "opened again: the disk was full for a while, or too many files were open"
+                );
                 self.refusals.note_room(false);
                 return Ok(());
             }
             thread::sleep(RETRY);
         }
-        let reason = "the disk was full for a while, and the store has to be opened again, but somebody reads all the \
-                      time; try it again";
+        let reason = "the disk was full for a while, or too many files were open, and the store has to be opened again, \
+                      but somebody reads all the time; try it again";
         Err(StorageError::Io { operation: "reopening", reason: reason.to_owned() })
     }
 
@@ -157,6 +176,13 @@ impl RocksStorage {
         if text.contains(NO_SPACE) {
             self.refusals.last.store(true, Ordering::Relaxed);
             return self.disk_full(operation, &text);
+        }
+        if lacks_files(error) {
+            let reason = format!(
+                "too many files and connections are open ({text}); close some, or allow this process more (ulimit -n), \
+                 then try again"
+            );
+            return StorageError::Io { operation, reason };
         }
         let reason = format!(
             "{text}; nothing more is written until the store is opened again: look after the disk, then restart"
@@ -199,6 +225,17 @@ impl RocksStorage {
 /// The engine would have waited.
 fn is_stall(error: &rocksdb::Error) -> bool {
     error.kind() == ErrorKind::Incomplete && error.as_ref().contains("Write stall")
+}
+
+/// The process could not open a file because there are too many open.
+fn lacks_files(error: &rocksdb::Error) -> bool {
+    error.as_ref().contains(NO_FILES)
+}
+
+/// Whether the process can open as many files as it takes to open the database. Not whether it can in a moment.
+fn can_open_files(path: &Path) -> bool {
+    let opened: Result<Vec<File>, _> = (0..SPARE_FILES).map(|_| File::open(path)).collect();
+    opened.is_ok()
 }
 
 /// Bytes that can still be written to the file system, if it tells.
