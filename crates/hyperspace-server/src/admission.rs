@@ -15,9 +15,12 @@ use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::descriptors::PASSING;
 
 /// The largest first frame: a token and what goes around it.
 const MAX_FIRST_FRAME: usize = MAX_TOKEN + 64;
@@ -177,27 +180,87 @@ async fn send<IO: AsyncWrite + Unpin>(io: &mut IO, outbox: &mut Outbox) -> io::R
 
 /// The connections that have not shown a token yet: so many, and no more. The oldest goes first, so that those who
 /// keep a connection open without a word do not keep out others, who need it for a moment only.
-#[derive(Debug, Default)]
+///
+/// Who has to go may hear why, and that takes time, too: so many are on their way out, and no more. Again the oldest
+/// goes first, without further ado.
+#[derive(Debug)]
 pub(crate) struct Pending {
-    waiting: Mutex<VecDeque<(u64, CancellationToken)>>,
+    /// For all of them together, while their connections are open.
+    places: Arc<Semaphore>,
+    most_waiting: usize,
+    most_leaving: usize,
+    time: Duration,
+    guests: Mutex<Guests>,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    next: u64,
+    waiting: VecDeque<Guest>,
+    leaving: VecDeque<Guest>,
+}
+
+#[derive(Debug, Clone)]
+struct Guest {
+    number: u64,
+    /// It has to leave.
+    evicted: CancellationToken,
+    /// It has had its time for that.
+    hurried: CancellationToken,
+}
+
+impl Guests {
+    /// Says of one that waits that it leaves.
+    fn leaves(&mut self, number: u64, most_leaving: usize) {
+        if let Some(at) = self.waiting.iter().position(|guest| guest.number == number) {
+            self.leaving.extend(self.waiting.remove(at));
+        }
+        while self.leaving.len() > most_leaving {
+            if let Some(oldest) = self.leaving.pop_front() {
+                oldest.hurried.cancel();
+            }
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.waiting.retain(|guest| guest.number != number);
+        self.leaving.retain(|guest| guest.number != number);
+    }
 }
 
 impl Pending {
-    /// Takes a place, for as long as the result lives.
-    pub(crate) fn enter(self: &Arc<Self>, number: u64, most: usize, time: Duration) -> Turn {
-        let evicted = CancellationToken::new();
-        let mut waiting = self.lock();
-        waiting.push_back((number, evicted.clone()));
-        while waiting.len() > most.max(1) {
-            if let Some((_, oldest)) = waiting.pop_front() {
-                oldest.cancel();
-            }
-        }
-        Turn { pending: self.clone(), number, evicted, time, deadline: Instant::now() + time }
+    /// For `most` that may show a token within `time`, and `places` in all, with those who leave.
+    pub(crate) fn new(most: usize, places: usize, time: Duration) -> Self {
+        let settled = places.saturating_sub(PASSING).max(2);
+        let most_waiting = most.min(settled / 2).max(1);
+        let most_leaving = settled - most_waiting;
+        let places = Arc::new(Semaphore::new(settled + PASSING));
+        Self { places, most_waiting, most_leaving, time, guests: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, CancellationToken)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes a place, for as long as the result lives. Waits until there is one: not for long, as those who would be
+    /// too many are told to go at once.
+    pub(crate) async fn enter(self: &Arc<Self>) -> Turn {
+        // It is never closed.
+        let place = self.places.clone().acquire_owned().await.ok();
+        let mut guests = self.lock();
+        let number = guests.next;
+        guests.next += 1;
+        let guest = Guest { number, evicted: CancellationToken::new(), hurried: CancellationToken::new() };
+        guests.waiting.push_back(guest.clone());
+        if guests.waiting.len() > self.most_waiting
+            && let Some(oldest) = guests.waiting.front()
+        {
+            let number = oldest.number;
+            oldest.evicted.cancel();
+            guests.leaves(number, self.most_leaving);
+        }
+        drop(guests);
+        Turn { pending: self.clone(), guest, deadline: Instant::now() + self.time, _place: place }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -205,10 +268,9 @@ impl Pending {
 #[derive(Debug)]
 pub(crate) struct Turn {
     pending: Arc<Pending>,
-    number: u64,
-    evicted: CancellationToken,
-    time: Duration,
+    guest: Guest,
     deadline: Instant,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn {
@@ -220,16 +282,25 @@ impl Turn {
     ) -> Result<T, Refusal> {
         tokio::select! {
             done = work => Ok(done),
-            () = sleep_until(self.deadline) => Err(Refusal::Slow(self.time)),
-            () = self.evicted.cancelled() => Err(Refusal::Crowd),
+            () = sleep_until(self.deadline) => Err(Refusal::Slow(self.pending.time)),
+            () = self.guest.evicted.cancelled() => Err(Refusal::Crowd),
             () = stopping.cancelled() => Err(Refusal::Stopped),
+        }
+    }
+
+    /// Leaves the connection, which `farewell` has and ends, the time for that unless too many others leave.
+    pub(crate) async fn leave(self, farewell: impl Future<Output = ()>) {
+        self.pending.lock().leaves(self.guest.number, self.pending.most_leaving);
+        tokio::select! {
+            () = farewell => {}
+            () = self.guest.hurried.cancelled() => {}
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.pending.lock().retain(|(number, _)| *number != self.number);
+        self.pending.lock().remove(self.guest.number);
     }
 }
 
@@ -238,6 +309,7 @@ mod tests {
     use super::*;
     use futures::FutureExt;
     use proptest::prelude::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn tokens() -> (Tokens, AccessToken) {
         let token: AccessToken = "0123456789abcdef0123456789abcdef".parse().unwrap();
@@ -336,24 +408,60 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn places_are_few_and_the_oldest_goes_first() {
-        let (pending, stopping) = (Arc::new(Pending::default()), CancellationToken::new());
         let time = Duration::from_secs(10);
+        let (pending, stopping) = (Arc::new(Pending::new(2, 4 + PASSING, time)), CancellationToken::new());
         let never = std::future::pending::<()>;
-        let first = pending.enter(1, 2, time);
-        let second = pending.enter(2, 2, time);
+        let first = pending.enter().await;
+        let second = pending.enter().await;
         assert!(first.within(&stopping, never()).now_or_never().is_none());
-        let third = pending.enter(3, 2, time);
+        let third = pending.enter().await;
         assert!(matches!(first.within(&stopping, never()).await, Err(Refusal::Crowd)));
         assert!(second.within(&stopping, async { 5 }).await.is_ok());
         drop(second);
-        let fourth = pending.enter(4, 2, time);
+        let fourth = pending.enter().await;
         assert!(third.within(&stopping, never()).now_or_never().is_none(), "a place was free");
         assert!(matches!(third.within(&stopping, never()).await, Err(Refusal::Slow(_))));
         stopping.cancel();
-        let fifth = pending.enter(5, 2, time);
+        let fifth = pending.enter().await;
         assert!(matches!(fifth.within(&stopping, never()).await, Err(Refusal::Stopped)));
         drop((first, third, fourth, fifth));
-        assert!(pending.lock().is_empty());
+        let guests = pending.lock();
+        assert!(guests.waiting.is_empty() && guests.leaving.is_empty());
+    }
+
+    /// However slowly they leave.
+    #[tokio::test(start_paused = true)]
+    async fn those_who_leave_are_few_as_well() {
+        let start = Instant::now();
+        let (most, places) = (3, 3 + 2 + PASSING);
+        let pending = Arc::new(Pending::new(most, places, Duration::from_secs(10)));
+        let (stopping, open) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..100 {
+            let turn = pending.enter().await;
+            assert!(open.fetch_add(1, Ordering::Relaxed) < places);
+            let (stopping, open) = (stopping.clone(), open.clone());
+            tokio::spawn(async move {
+                let refused = turn.within(&stopping, std::future::pending::<()>()).await;
+                assert!(matches!(refused, Err(Refusal::Crowd)), "{refused:?}");
+                let connection = Connection(open);
+                turn.leave(async move {
+                    let _connection = connection;
+                    std::future::pending::<()>().await;
+                })
+                .await;
+            });
+        }
+        assert!(open.load(Ordering::Relaxed) <= places);
+        assert!(start.elapsed().is_zero(), "nobody has to wait for them");
+    }
+
+    /// Something that is open.
+    struct Connection(Arc<AtomicUsize>);
+
+    impl Drop for Connection {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     #[test]

@@ -21,7 +21,10 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::OwnedSemaphorePermit,
+};
 
 use crate::{
     connection::Chat,
@@ -66,12 +69,20 @@ impl Lanes {
         Self { limit, main: Handle::current(), lanes: Vec::new(), has_cores: cores() > 1 }
     }
 
-    /// Serves a client until either side ends.
-    pub(crate) fn serve(&mut self, shared: Arc<Shared>, client: UnixStream) -> io::Result<()> {
+    /// Serves a client, which has this place, until either side ends.
+    pub(crate) fn serve(
+        &mut self,
+        shared: Arc<Shared>,
+        client: UnixStream,
+        place: OwnedSemaphorePermit,
+    ) -> io::Result<()> {
         client.set_nonblocking(true)?;
         if self.limit == 0 {
             let client = tokio::net::UnixStream::from_std(client)?;
-            self.main.spawn(serve_client(shared, client, Chat::Ignored));
+            self.main.spawn(async move {
+                let _place = place;
+                serve_client(shared, client, Chat::Ignored).await;
+            });
             return Ok(());
         }
         let main = self.main.clone();
@@ -85,7 +96,7 @@ impl Lanes {
             tokio::net::UnixStream::from_std(client)?
         };
         runtime.spawn(async move {
-            let _seat = seat;
+            let (_place, _seat) = (place, seat);
             let mut served = pin!(serve_client(shared, client, chat));
             poll_fn(|context| {
                 let _main = main.enter();

@@ -27,7 +27,9 @@
 mod admission;
 mod answer;
 mod backoff;
+mod clients;
 mod connection;
+mod descriptors;
 mod extensions;
 mod lanes;
 mod limits;
@@ -38,6 +40,7 @@ mod network;
 mod peer_table;
 mod peers;
 mod rpc;
+mod seldom;
 mod server;
 mod session_table;
 #[cfg(any(test, feature = "simulator"))]
@@ -47,6 +50,7 @@ mod transport;
 mod waits;
 
 pub use admission::NoTokens;
+pub use descriptors::raise_descriptor_limit;
 pub use hyperspace_common::{AccessToken, AccessTokenError};
 pub use hyperspace_websocket::{OriginError, Origins};
 pub use lanes::suitable_client_threads;

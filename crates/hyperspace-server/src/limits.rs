@@ -14,7 +14,8 @@ pub struct Limits {
     pub max_frame: usize,
     /// Blocks of one append, which is worked on as a whole.
     pub max_append_blocks: usize,
-    /// Clients at the same time.
+    /// Clients at the same time. There may be places for fewer of those that connect to the server: see
+    /// [`raise_descriptor_limit`](crate::raise_descriptor_limit).
     pub max_clients: usize,
     /// Open sessions of one client.
     pub max_sessions: usize,
@@ -28,7 +29,8 @@ pub struct Limits {
     pub stall: Duration,
     /// How long a connection has, from its first byte on, to show an access token where one is wanted.
     pub admission: Duration,
-    /// Connections at the same time that have shown none yet; a further one ends the oldest.
+    /// Connections at the same time that have shown none yet; a further one ends the oldest. Fewer where the process may
+    /// have few connections open.
     pub max_pending: usize,
 }
 

@@ -18,13 +18,19 @@ use hyperdht::{
     relay::{RelayLimits, RelayService},
 };
 use hyperspace_common::Endpoint;
-use hyperspace_server::{NetworkOptions, Origins, Server, ServerOptions, reread_tokens, tokens_from_file};
+use hyperspace_server::{
+    NetworkOptions, Origins, Server, ServerOptions, raise_descriptor_limit, reread_tokens, tokens_from_file,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let options = cli::Options::parse();
     start_logging(options.verbose);
+    // Before the store is opened: it looks at how many files it may have open, as the server does.
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!(%error, "the number of files and connections that may be open stays as it is");
+    }
     let run = || tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(options));
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,10 +24,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{backoff::Backoff, peer_table::PeerTable, server::accept_failed, waits::Discovery};
+use crate::{
+    backoff::Backoff,
+    peer_table::PeerTable,
+    seldom::{Seldom, accept_failed},
+    waits::Discovery,
+};
 
-/// Connections that others may have opened to us at the same time.
-const MAX_INCOMING: usize = 1024;
 /// How long a stream may take to become a connection with somebody known.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// How long dialling may take.
@@ -112,20 +115,20 @@ impl PeerHub {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let failed =
-            |reason: &str| ReplicateError::Connection { remote: address.into(), reason: reason.into() };
         let options = ReplicateOptions::new(is_initiator, self.key_pair.clone()).remote(kind, address).held();
         let replication = self.store.replicate(io, options)?;
+        let refuse = async |reason: &str| {
+            replication.close();
+            // Whoever counts connections may count on it that this one is none any more.
+            let _ = replication.closed().await;
+            Err(ReplicateError::Connection { remote: address.into(), reason: reason.into() })
+        };
         let remote_public_key = match timeout(HANDSHAKE, replication.opened()).await {
             Ok(opened) => opened?,
-            Err(_) => {
-                replication.close();
-                return Err(failed("it did not finish the handshake"));
-            }
+            Err(_) => return refuse("it did not finish the handshake").await,
         };
         if remote_public_key == self.public_key() {
-            replication.close();
-            return Err(failed("it is this daemon itself"));
+            return refuse("it is this daemon itself").await;
         }
         let peer =
             Arc::new(PeerInfo { remote_public_key, remote_address: address.into(), kind: kind.into() });
@@ -133,10 +136,11 @@ impl PeerHub {
         let add = |peers: &mut PeerTable| peers.add_dialled(&own_key, peer.clone(), added, is_initiator);
         match self.enter(add, &replication, peer.clone()) {
             Ok(()) => Ok(replication),
-            Err(stays) => {
+            Err(stays) if is_initiator => {
                 replication.close();
-                if is_initiator { Ok(stays) } else { Err(failed("it is connected already")) }
+                Ok(stays)
             }
+            Err(_) => refuse("it is connected already").await,
         }
     }
 
@@ -234,12 +238,15 @@ impl fmt::Debug for PeerHub {
 #[derive(Debug)]
 pub(crate) struct Listen {
     pub(crate) listener: TcpListener,
+    /// Connections at the same time.
+    pub(crate) places: usize,
 }
 
 impl PeerSource for Listen {
     fn run(self: Box<Self>, hub: Arc<PeerHub>, stopping: CancellationToken) -> BoxFuture<'static, ()> {
         async move {
-            let places = Arc::new(tokio::sync::Semaphore::new(MAX_INCOMING));
+            let places = Arc::new(tokio::sync::Semaphore::new(self.places));
+            let (failures, refusals) = (Seldom::default(), Seldom::default());
             loop {
                 let accepted = tokio::select! {
                     () = stopping.cancelled() => return,
@@ -248,12 +255,14 @@ impl PeerSource for Listen {
                 let (stream, address) = match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
-                        accept_failed(&error).await;
+                        accept_failed(&error, &failures).await;
                         continue;
                     }
                 };
                 let Ok(place) = places.clone().try_acquire_owned() else {
-                    warn!(%address, limit = MAX_INCOMING, "a peer was turned away: there are too many");
+                    if let Some(times) = refusals.happened() {
+                        warn!(%address, limit = self.places, times, "a peer was turned away: there are too many");
+                    }
                     continue;
                 };
                 let hub = hub.clone();

@@ -1,13 +1,10 @@
 //! The daemon as a library: start it, ask where it listens, end it.
 
 use std::{
-    collections::{HashMap, HashSet},
-    hash::{BuildHasher, RandomState},
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,7 +19,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
-    sync::broadcast,
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -31,22 +28,21 @@ use tracing::{debug, info, warn};
 use crate::{
     admission::{NoTokens, Tokens},
     answer::core_error,
+    clients::Clients,
     connection::{self, Chat, Connection},
+    descriptors::{Shares, Wishes},
     extensions::{Extensions, PROTOCOL, Scope},
     lanes::Lanes,
     limits::Limits,
     listener::{ListenError, SocketListener, listen_anywhere, listen_for_clients},
     locks::Locks,
-    mailbox::{Event, Mailbox},
     network::{ClientTopics, Network, NetworkOptions, own_core},
     peers::{Dial, Listen, PeerHub, PeerSource},
     rpc::{Gone, SessionCore},
+    seldom::{Seldom, accept_failed},
     transport::{Carrier, Door},
     waits::Discovery,
 };
-
-/// How many cores are remembered as told of; beyond, some may be told of twice.
-const FEEDS_REMEMBERED: usize = 65_536;
 
 /// The namespace of what the daemon itself keeps, so that no name of a user's can meet it.
 pub(crate) const OWN_NAMESPACE: &str = "@hyperspace:internal";
@@ -154,6 +150,10 @@ pub(crate) struct Shared {
     locks: Arc<Locks>,
     extensions: Arc<Extensions>,
     limits: Limits,
+    shares: Shares,
+    /// Of clients that have connected to us.
+    places: Arc<Semaphore>,
+    crowded: Seldom,
     stopping: CancellationToken,
     next_client: AtomicU64,
     started: Instant,
@@ -196,6 +196,17 @@ impl Server {
         let identity = identity(&store)?;
         let peers = PeerHub::new(store.clone(), identity.clone(), watch);
         let network = Network::start(options.network.as_ref(), &store, identity).await?;
+        let shares = Shares::now(Wishes {
+            pending: options
+                .rpc_listen
+                .as_ref()
+                .or(options.ws_listen.as_ref())
+                .map(|_| options.limits.max_pending),
+            peers: options.peer_listen.is_some(),
+            dialled: options.connect.len(),
+            network: options.network.is_some(),
+        });
+        info!(?shares, "files and connections that may be open at the same time");
         let shared = Arc::new(Shared {
             store,
             peers: peers.clone(),
@@ -204,6 +215,9 @@ impl Server {
             locks: Arc::default(),
             extensions,
             limits: options.limits,
+            shares,
+            places: Arc::new(Semaphore::new(shares.clients)),
+            crowded: Seldom::default(),
             stopping: CancellationToken::new(),
             next_client: AtomicU64::new(0),
             started: Instant::now(),
@@ -225,7 +239,7 @@ impl Server {
         if let Some(address) = &options.peer_listen {
             let listener = listen_anywhere(address).await?;
             peer_address = listener.local_addr().ok();
-            sources.push(Box::new(Listen { listener }));
+            sources.push(Box::new(Listen { listener, places: shares.peers }));
         }
         let socket = match &options.socket {
             Some(path) => Some(SocketListener::bind(path).await?),
@@ -324,7 +338,7 @@ impl Server {
 
     /// How many clients are connected.
     pub fn client_count(&self) -> usize {
-        self.shared.clients.lock().mailboxes.len()
+        self.shared.clients.count()
     }
 
     /// Waits until a client or [`Server::stop`] ends the server.
@@ -368,7 +382,7 @@ impl Shared {
     /// The daemon in figures.
     pub(crate) fn stats(&self) -> StatsResponse {
         // One after the other: whoever has the peers locked may want the clients.
-        let clients = self.clients.lock().mailboxes.len() as u64;
+        let clients = self.clients.count() as u64;
         let peers = self.peers.peers().len() as u64;
         StatsResponse {
             open_cores: self.store.loaded_count() as u64,
@@ -389,6 +403,28 @@ impl Shared {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    pub(crate) fn shares(&self) -> Shares {
+        self.shares
+    }
+
+    /// A place for a client that has connected, for as long as its connection is open; `None` when the process may not
+    /// have more connections open.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.places.clone().try_acquire_owned().ok();
+        if place.is_none()
+            && let Some(times) = self.crowded.happened()
+        {
+            let Shares { allowed, clients: limit, .. } = self.shares;
+            warn!(
+                limit,
+                times,
+                "a client was turned away: this process may have {allowed} files and connections open; allow it more \
+                 (ulimit -n)"
+            );
+        }
+        place
     }
 
     pub(crate) fn discovery(&self) -> Arc<dyn Discovery> {
@@ -466,107 +502,18 @@ async fn keep_synced(shared: Arc<Shared>) {
     }
 }
 
-/// The clients that are connected.
-#[derive(Default)]
-struct Clients {
-    state: Mutex<ClientsState>,
-    empty: tokio::sync::Notify,
-}
-
-#[derive(Default)]
-struct ClientsState {
-    mailboxes: HashMap<u64, Arc<Mailbox>>,
-    hasher: RandomState,
-    feeds: HashSet<u64>,
-}
-
-impl Clients {
-    fn lock(&self) -> MutexGuard<'_, ClientsState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells every client of a core that was loaded, the first time that it is.
-    fn feed(&self, core: &Hypercore) {
-        let key = core.key().to_bytes();
-        let mut state = self.lock();
-        let fingerprint = state.hasher.hash_one(key);
-        if state.feeds.len() >= FEEDS_REMEMBERED {
-            state.feeds.clear();
-        }
-        if state.feeds.insert(fingerprint) {
-            for mailbox in state.mailboxes.values() {
-                mailbox.push(Event::Feed { key });
-            }
-        }
-    }
-
-    /// Tells every client of a peer of the daemon.
-    fn peer(&self, peer: &Arc<PeerInfo>, connected: bool) {
-        for mailbox in self.lock().mailboxes.values() {
-            let peer = peer.clone();
-            mailbox.push_network(if connected {
-                Event::NetworkPeerAdd { peer }
-            } else {
-                Event::NetworkPeerRemove { peer }
-            });
-        }
-    }
-
-    /// Takes a client in, unless there are too many.
-    fn enter(self: &Arc<Self>, id: u64, limits: &Limits) -> Option<(Arc<Mailbox>, Presence)> {
-        let mut state = self.lock();
-        if state.mailboxes.len() >= limits.max_clients {
-            return None;
-        }
-        let mailbox = Arc::new(Mailbox::new(limits.max_unread));
-        state.mailboxes.insert(id, mailbox.clone());
-        Some((mailbox, Presence { clients: self.clone(), id }))
-    }
-
-    /// The other clients that were not told everything yet, and up to where they have to be.
-    fn untold(&self, client: u64) -> Vec<(Arc<Mailbox>, u64)> {
-        let state = self.lock();
-        let others = state.mailboxes.iter().filter(|(id, _)| **id != client);
-        others.filter_map(|(_, mailbox)| Some((mailbox.clone(), mailbox.untold()?))).collect()
-    }
-
-    async fn wait_empty(&self) {
-        loop {
-            let left = self.empty.notified();
-            if self.lock().mailboxes.is_empty() {
-                return;
-            }
-            left.await;
-        }
-    }
-}
-
-/// A client is connected as long as this lives.
-struct Presence {
-    clients: Arc<Clients>,
-    id: u64,
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        let mut state = self.clients.lock();
-        if let Some(mailbox) = state.mailboxes.remove(&self.id) {
-            mailbox.gone();
-        }
-        if state.mailboxes.is_empty() {
-            self.clients.empty.notify_waiters();
-        }
-    }
-}
-
 async fn accept_socket(shared: Arc<Shared>, listener: SocketListener, mut lanes: Lanes) {
+    let failures = Seldom::default();
     loop {
         tokio::select! {
             () = shared.stopping.cancelled() => break,
             client = listener.accept() => {
-                let client = client.and_then(UnixStream::into_std);
-                if let Err(error) = client.and_then(|client| lanes.serve(shared.clone(), client)) {
-                    accept_failed(&error).await;
+                let served = client.and_then(UnixStream::into_std).and_then(|client| match shared.place() {
+                    Some(place) => lanes.serve(shared.clone(), client, place),
+                    None => Ok(()),
+                });
+                if let Err(error) = served {
+                    accept_failed(&error, &failures).await;
                 }
             }
         }
@@ -574,12 +521,6 @@ async fn accept_socket(shared: Arc<Shared>, listener: SocketListener, mut lanes:
     drop(listener);
     // Their threads stay until each has had its farewell.
     shared.clients.wait_empty().await;
-}
-
-/// A failed accept is the system's trouble (too many open files) or the client's (gone already): neither lasts.
-pub(crate) async fn accept_failed(error: &io::Error) {
-    warn!(%error, "a connection could not be accepted");
-    tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
 /// Serves a client that may come in, until either side ends.
@@ -590,7 +531,9 @@ where
     let id = shared.next_client.fetch_add(1, Ordering::Relaxed);
     let limits = shared.limits.clone();
     let Some((mailbox, presence)) = shared.clients.enter(id, &limits) else {
-        warn!(limit = limits.max_clients, "a client was turned away: there are too many");
+        if let Some(times) = shared.crowded.happened() {
+            warn!(limit = limits.max_clients, times, "a client was turned away: there are too many");
+        }
         return Gone::TooManyClients;
     };
     debug!(client = id, "a client connected");

@@ -1,13 +1,6 @@
 //! Clients over TCP and WebSocket: let in, served, and seen off.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyperspace_common::{KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_QUESTIONS};
 use hyperspace_websocket::{Close, Origins, accept};
@@ -20,10 +13,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::{
-    admission::{Pending, Refusal, Tokens, admit},
+    admission::{Pending, Refusal, Tokens, Turn, admit},
     connection::Chat,
     rpc::Gone,
-    server::{Shared, accept_failed, serve_client},
+    seldom::{Seldom, accept_failed},
+    server::{Shared, serve_client},
 };
 
 /// The close code for whoever has shown no access token, or a wrong one: 401 of HTTP in the range that applications
@@ -46,26 +40,35 @@ pub(crate) struct Door {
     tokens: Arc<Tokens>,
     origins: Origins,
     pending: Arc<Pending>,
-    next: AtomicU64,
 }
 
 impl Door {
     pub(crate) fn new(shared: Arc<Shared>, tokens: Arc<Tokens>, origins: Origins) -> Self {
-        Self { shared, tokens, origins, pending: Arc::default(), next: AtomicU64::new(0) }
+        let limits = shared.limits();
+        let pending = Pending::new(limits.max_pending, shared.shares().guests, limits.admission);
+        Self { shared, tokens, origins, pending: Arc::new(pending) }
     }
 
     /// Takes clients in until the server ends.
     pub(crate) async fn keep(self: Arc<Self>, listener: TcpListener, carrier: Carrier) {
         let clients = TaskTracker::new();
         let stopping = self.shared.stopping().clone();
-        loop {
-            tokio::select! {
-                () = stopping.cancelled() => break,
-                client = listener.accept() => match client {
-                    Ok((client, from)) => { clients.spawn(self.clone().serve(client, from, carrier)); }
-                    Err(error) => accept_failed(&error).await,
+        let failures = Seldom::default();
+        let taking_in = async {
+            loop {
+                match listener.accept().await {
+                    Ok((client, from)) => {
+                        // One at a time is without a place, and not for long.
+                        let turn = self.pending.enter().await;
+                        clients.spawn(self.clone().serve(client, from, carrier, turn));
+                    }
+                    Err(error) => accept_failed(&error, &failures).await,
                 }
             }
+        };
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = taking_in => {}
         }
         drop(listener);
         clients.close();
@@ -73,13 +76,13 @@ impl Door {
         clients.wait().await;
     }
 
-    async fn serve(self: Arc<Self>, client: TcpStream, from: SocketAddr, carrier: Carrier) {
+    async fn serve(self: Arc<Self>, client: TcpStream, from: SocketAddr, carrier: Carrier, turn: Turn) {
         let _ = client.set_nodelay(true);
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
         let _ = SockRef::from(&client).set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_QUESTIONS));
         let refused = match carrier {
-            Carrier::Tcp => self.serve_tcp(client).await,
-            Carrier::WebSocket => self.serve_websocket(client).await,
+            Carrier::Tcp => self.serve_tcp(client, turn).await,
+            Carrier::WebSocket => self.serve_websocket(client, turn).await,
         };
         match refused {
             Ok(()) => {}
@@ -90,43 +93,41 @@ impl Door {
         }
     }
 
-    async fn serve_tcp(&self, mut client: TcpStream) -> Result<(), Refusal> {
+    async fn serve_tcp(&self, mut client: TcpStream, turn: Turn) -> Result<(), Refusal> {
         // Without a token it is a loopback address, and whoever is on this machine may come in.
         if !self.tokens.is_empty() {
-            let turn = self.enter();
             let admitted = turn.within(self.shared.stopping(), admit(&mut client, &self.tokens)).await;
             if let Err(refusal) = admitted.and_then(|admitted| admitted) {
-                linger(client).await;
+                turn.leave(linger(client)).await;
                 return Err(refusal);
             }
         }
+        let Some(_place) = self.shared.place() else { return Ok(()) };
+        drop(turn);
         serve_client(self.shared.clone(), client, Chat::Ignored).await;
         Ok(())
     }
 
-    async fn serve_websocket(&self, client: TcpStream) -> Result<(), Refusal> {
+    async fn serve_websocket(&self, client: TcpStream, turn: Turn) -> Result<(), Refusal> {
         let stopping = self.shared.stopping();
-        let turn = self.enter();
         let mut client = match turn.within(stopping, accept(client, &self.origins)).await? {
             Ok(client) => client,
             Err(error) => return Err(Refusal::Protocol(error.to_string())),
         };
         let admitted = turn.within(stopping, admit(&mut client, &self.tokens)).await;
         if let Err(refusal) = admitted.and_then(|admitted| admitted) {
-            client.finish(close_of_refusal(&refusal)).await;
+            turn.leave(client.finish(close_of_refusal(&refusal))).await;
             return Err(refusal);
         }
+        let Some(_place) = self.shared.place() else {
+            turn.leave(client.finish(close_of(&Gone::TooManyClients))).await;
+            return Ok(());
+        };
         drop(turn);
         client.admitted();
         let gone = serve_client(self.shared.clone(), &mut client, Chat::Ignored).await;
         client.finish(close_of(&gone)).await;
         Ok(())
-    }
-
-    fn enter(&self) -> crate::admission::Turn {
-        let limits = self.shared.limits();
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.pending.enter(number, limits.max_pending, limits.admission)
     }
 }
 
