@@ -73,7 +73,12 @@ impl Replicator {
         download.window.answered(request, download.in_flight.next_id(), pending.sent, now, size);
         let copies = self.clear_marks(id, &pending);
         if pending.reorg || proof.fork > core.fork() {
+            // What was asked for on this fork was not answered: others may have it, or this one later.
+            self.requeue(&pending, core);
             self.on_reorg_data(id, &pending, proof, core);
+            if !pending.reorg {
+                self.on_fruitless(id);
+            }
             return None;
         }
         if proof.fork != pending.fork {
@@ -239,11 +244,16 @@ impl Replicator {
         // to another fork in the meantime says nothing about what it has there.
         let leaf = pending.hash.filter(|node| node.is_multiple_of(2)).map(|node| node / 2);
         let index = pending.block.map(|block| block.index).or(leaf);
-        if let Some(index) = index.filter(|_| pending.fork == peer.remote.fork) {
+        let is_news = pending.fork == peer.remote.fork;
+        let mut is_taken_back = false;
+        if let Some(index) = index.filter(|_| is_news) {
+            // It may have said so itself while it was asked.
+            is_taken_back = !peer.blocks.get(index);
             peer.blocks.clear_range(index, index.saturating_add(1));
             peer.local_wants.forget(index);
         }
-        if pending.upgrade && pending.fork == peer.remote.fork {
+        // With a block, it may be the block that it lacks.
+        if pending.upgrade && pending.block.is_none() && pending.seek.is_none() && is_news {
             peer.remote.can_upgrade = false;
         }
         if pending.manifest {
@@ -252,13 +262,12 @@ impl Replicator {
         if pending.reorg {
             self.reorgs.refused(pending.fork, id);
         }
-        let is_news = pending.fork == peer.remote.fork;
         self.clear_marks(id, &pending);
         match pending.block {
             Some(block) => self.requeue_block(block.index),
             None => self.all_hungry(),
         }
-        if is_news {
+        if is_news && !is_taken_back {
             self.on_fruitless(id);
         }
     }

@@ -103,8 +103,8 @@ impl Replicator {
             return;
         }
         let Some(peer) = self.peers.get(&id) else { return };
-        // With blocks to fetch it comes along with the first upgrade.
-        if peer.remote.length > 0 || !peer.remote.has_manifest {
+        // With blocks to fetch, or another fork to follow, it comes along with the first upgrade.
+        if peer.remote.length > 0 || !peer.remote.has_manifest || peer.remote.fork != core.fork() {
             return;
         }
         self.manifest_from = Some(id);

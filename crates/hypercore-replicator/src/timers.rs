@@ -79,11 +79,8 @@ impl Replicator {
             }
         }
         self.peers.insert(id, peer);
+        // It may try again, but after everybody else: they are asked before those who are silent.
         self.all_hungry();
-        if others {
-            // It may try again, but after everybody else.
-            self.hungry.remove(&id);
-        }
     }
 }
 

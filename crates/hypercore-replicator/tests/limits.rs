@@ -1,69 +1,18 @@
 //! What one peer may cost, and what it gets.
 
-use std::time::{Duration, Instant};
+mod side;
 
-use bytes::Bytes;
-use hypercore::demand::{Demand, Outcome, Want, WantOptions};
+use std::time::Duration;
+
+use hypercore::demand::{Outcome, Want, WantOptions};
 use hypercore::proof::{ProofRequest, RequestBlock, RequestUpgrade};
-use hypercore::storage::Database;
-use hypercore::{Core, CoreOptions};
 use hypercore_protocol::Message;
 use hypercore_protocol::messages::{self, Data, Range, Request, Synchronize};
-use hypercore_replicator::{CloseReason, Event, Options, PeerId, Replicator};
+use hypercore_replicator::{CloseReason, Event, Options, PeerId};
+
+use side::Side;
 
 const PEER: PeerId = PeerId(1);
-
-struct Side {
-    core: Core,
-    demand: Demand,
-    replicator: Replicator,
-    now: Instant,
-}
-
-impl Side {
-    fn new(core: Core, options: Options) -> Self {
-        Self { core, demand: Demand::new(), replicator: Replicator::new(options), now: Instant::now() }
-    }
-
-    fn writer(blocks: usize) -> Self {
-        let mut core = Core::open(&Database::memory(), CoreOptions::default()).unwrap();
-        let blocks: Vec<Bytes> = (0..blocks).map(|index| format!("block {index}").into()).collect();
-        core.append(&blocks).unwrap();
-        Self::new(core, Options::default())
-    }
-
-    fn reader(writer: &Self, options: Options) -> Self {
-        let options_of_core = CoreOptions { key: Some(writer.core.key()), ..CoreOptions::default() };
-        Self::new(Core::open(&Database::memory(), options_of_core).unwrap(), options)
-    }
-
-    fn open(&mut self, peer: PeerId) {
-        self.replicator.open_peer(peer, &mut self.core, &mut self.demand, self.now);
-    }
-
-    fn handle(&mut self, peer: PeerId, messages: Vec<Message>) {
-        self.replicator.handle(peer, messages, &mut self.core, &mut self.demand, self.now);
-    }
-
-    fn changed(&mut self) {
-        self.replicator.core_changed(&mut self.core, &mut self.demand, self.now);
-    }
-
-    fn transmit(&mut self, peer: PeerId) -> Vec<Message> {
-        std::iter::from_fn(|| self.replicator.poll_transmit_to(peer, &mut self.core)).collect()
-    }
-
-    fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.replicator.poll_event()).collect()
-    }
-
-    fn misbehaved(&mut self) -> bool {
-        self.events().iter().any(|event| match event {
-            Event::Close { reason, .. } => reason.is_misbehaviour(),
-            _ => false,
-        })
-    }
-}
 
 fn synchronize(length: u64) -> Message {
     Message::Synchronize(Synchronize {
