@@ -169,6 +169,15 @@ impl Manifest {
         self.key() == *key || self.is_compat(key)
     }
 
+    /// What is to be believed of a manifest that a peer sent. In the compat form nothing but the only signer is bound to
+    /// the key, and the rest is whatever somebody likes: the default takes its place.
+    pub(crate) fn from_peer(&self, key: &Key) -> Option<Self> {
+        if self.key() == *key {
+            return self.validate().is_ok().then(|| self.clone());
+        }
+        self.is_compat(key).then(|| Self::default_signer(*key.as_bytes()))
+    }
+
     /// Checks what JS peers check before they use a manifest, and the bounds of this crate.
     pub fn validate(&self) -> Result<(), ManifestError> {
         let version = self.version;

@@ -102,7 +102,12 @@ impl Hypercore {
         let snapshot = options.snapshot.then(|| {
             let mut guard = shared.lock();
             let snapshot = Arc::new(Snapshot::take(guard.core()));
-            guard.state().snapshots.push(Arc::downgrade(&snapshot));
+            let snapshots = &mut guard.state().snapshots;
+            if snapshots.len() == snapshots.capacity() {
+                // Before it takes more memory: what is dropped leaves its place.
+                snapshots.retain(|snapshot| snapshot.strong_count() > 0);
+            }
+            snapshots.push(Arc::downgrade(&snapshot));
             snapshot
         });
         let session = Session {

@@ -24,6 +24,9 @@ pub struct TruncateOptions {
     pub signature: Option<Bytes>,
 }
 
+/// The last fork: numbers beyond it are neither stored nor sent (npm `compact-encoding`, `uint`).
+const MAX_FORK: u64 = (1 << 53) - 1;
+
 impl Core {
     /// Cuts the log to `length` blocks and moves it to the next fork, so that peers follow.
     pub fn truncate(&mut self, length: u64) -> Result<(), Error> {
@@ -41,6 +44,9 @@ impl Core {
         let verifier = found_verifier.as_deref().or(self.verifier.as_deref());
         let verifier = verifier.ok_or(Error::NotWritable(self.key))?;
         let fork = options.fork.unwrap_or(self.head.fork.saturating_add(1));
+        if fork > MAX_FORK {
+            return Err(Error::Full(format!("{fork} is no fork: the last one is {MAX_FORK}")));
+        }
 
         let mut tree = TreeBatch::from_head(&self.head);
         tree.truncate(&self.store, length, fork)?;

@@ -334,6 +334,7 @@ impl Core {
 
     /// Allows appending again, once the log is known to be as long as it ever was.
     pub fn end_recovery(&mut self) -> Result<(), Error> {
+        self.check_open()?;
         let hints = Hints { recovering: 0, ..self.hints };
         let mut batch = self.store.batch();
         batch.set_hints(&hints);

@@ -135,10 +135,11 @@ impl<'a> Signatures<'a> {
         if let Some(verifier) = self.known.or(self.learned.as_deref()) {
             return verifier.verify(head);
         }
-        let manifest = manifest.cloned().unwrap_or_else(|| Manifest::default_signer(self.key.to_bytes()));
-        if !manifest.belongs_to(&self.key) {
+        let unsaid = || Some(Manifest::default_signer(self.key.to_bytes()));
+        let believed = manifest.map_or_else(unsaid, |manifest| manifest.from_peer(&self.key));
+        let Some(manifest) = believed.filter(|manifest| manifest.belongs_to(&self.key)) else {
             return false;
-        }
+        };
         let verifier = Box::new(Verifier::new(self.key, manifest));
         let signed = prologue_holds(&verifier, head) && verifier.verify(head);
         if signed {
@@ -152,11 +153,9 @@ impl<'a> Signatures<'a> {
         if self.known.is_some() || self.learned.is_some() {
             return true;
         }
-        let fits = manifest.belongs_to(&self.key);
-        if fits {
-            self.learned = Some(Box::new(Verifier::new(self.key, manifest.clone())));
-        }
-        fits
+        let Some(manifest) = manifest.from_peer(&self.key) else { return false };
+        self.learned = Some(Box::new(Verifier::new(self.key, manifest)));
+        true
     }
 }
 

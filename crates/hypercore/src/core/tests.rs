@@ -360,3 +360,46 @@ mod stored {
         }
     }
 }
+
+#[test]
+fn a_fork_that_cannot_be_stored_is_refused() {
+    let mut core = Core::open(&Database::memory(), CoreOptions::default()).unwrap();
+    core.append(&["a".into(), "b".into()]).unwrap();
+    let to = |fork| TruncateOptions { fork: Some(fork), ..TruncateOptions::default() };
+    assert!(matches!(core.truncate_with(1, &to(1 << 53)), Err(Error::Full(_))));
+    assert_eq!((core.length(), core.fork()), (2, 0));
+    core.truncate_with(1, &to((1 << 53) - 1)).unwrap();
+    assert!(matches!(core.truncate(0), Err(Error::Full(_))), "there is none behind it");
+    assert_eq!((core.length(), core.fork()), (1, (1 << 53) - 1));
+}
+
+#[test]
+fn of_a_manifest_only_what_the_key_vouches_for_is_believed() {
+    let key_pair = Some(KeyPair::from_seed(&[4; 32]));
+    let options = CoreOptions { key_pair, compat: true, ..CoreOptions::default() };
+    let mut core = Core::open(&Database::memory(), options).unwrap();
+    core.append(&blocks(0..3)).unwrap();
+    // In the compat form the key is that of the signer, whatever else somebody says.
+    let own = Manifest::default_signer(core.key().to_bytes());
+    let user_data = Some(Bytes::from(vec![1; 1000]));
+    let (database, mut reader) = reader_of(&core);
+    let mut proof = upgrade(&core, &reader);
+    proof.manifest = Some(Box::new(Manifest { version: 2, quorum: 5, user_data, ..own.clone() }));
+    reader.receive(vec![proof]).pop().unwrap().unwrap();
+    assert_eq!(reader.manifest(), Some(&own));
+    let key = reader.key();
+    drop(reader);
+    let again = Core::open(&database, CoreOptions { key: Some(key), ..CoreOptions::default() }).unwrap();
+    assert_eq!(again.manifest(), Some(&own));
+    assert_eq!(again.length(), 3);
+
+    // One that belongs to the key by its hash may be one that nobody can use.
+    let signers = vec![Signer::new([1; 32])];
+    let senseless = Manifest { quorum: 5, ..Manifest::with_signers(signers) };
+    let options = CoreOptions { key: Some(senseless.key()), ..CoreOptions::default() };
+    let mut reader = Core::open(&Database::memory(), options).unwrap();
+    let mut proof = upgrade(&core, &reader);
+    proof.manifest = Some(Box::new(senseless));
+    assert!(reader.receive(vec![proof]).pop().unwrap().is_err());
+    assert!(!reader.has_manifest());
+}

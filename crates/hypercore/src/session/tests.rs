@@ -441,3 +441,16 @@ fn whoever_waits_for_a_log_that_freezes_is_told() {
     assert!(matches!(block_on(reader.get(1)), Err(Error::Frozen(_))));
     assert!(reader.info().frozen);
 }
+
+#[test]
+fn snapshots_that_are_dropped_leave_no_memory_behind() {
+    let log = writer(3);
+    let kept = log.snapshot().unwrap();
+    for _ in 0..10_000 {
+        drop(log.snapshot().unwrap());
+    }
+    let known = log.shared().lock().state().snapshots.capacity();
+    assert!(known < 100, "{known}");
+    log.truncate(1).unwrap();
+    assert!(matches!(kept.try_get(2), Err(Error::SnapshotLost(_))));
+}

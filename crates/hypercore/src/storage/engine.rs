@@ -74,8 +74,7 @@ impl Engine {
         guard.as_ref().map(act).ok_or_else(|| StorageError::Io {
             operation: "access",
             reason:
-                "the store was closed after an error and could not be opened again; the next append tries it \
-                     once more"
+                "the store was closed after an error and could not be opened again; that is tried from time to time"
                     .to_owned(),
         })
     }

@@ -228,7 +228,7 @@ impl Storage for RocksStorage {
         // What is committed meanwhile counts as not synced.
         let mut upkeep = self.upkeep();
         upkeep.unsynced = false;
-        upkeep.unsynced_since = None;
+        let since = upkeep.unsynced_since.take();
         drop(upkeep);
         let synced = match self.is_disk_full() {
             true => self.sync_carefully(),
@@ -239,12 +239,19 @@ impl Storage for RocksStorage {
             }
         };
         if synced.is_err() {
-            self.upkeep().unsynced = true;
+            let mut upkeep = self.upkeep();
+            upkeep.unsynced = true;
+            // It is still due, and not well until it is done.
+            upkeep.unsynced_since = since.or(upkeep.unsynced_since);
         }
         synced
     }
 
     fn tick(&self, now: Instant) -> Result<Option<Instant>, StorageError> {
+        if self.engine.is_closed() {
+            // Whoever is to commit has to read first.
+            self.reopen()?;
+        }
         let sync = self.sync_due(now);
         if sync.is_some_and(|due| due <= now) {
             self.sync()?;

@@ -127,11 +127,11 @@ impl RocksStorage {
     }
 
     /// Closes the database and opens it; an error when readers leave no gap, so that the commit ends and can be repeated.
-    fn reopen(&self) -> Result<(), StorageError> {
+    pub(super) fn reopen(&self) -> Result<(), StorageError> {
         for _ in 0..GAPS {
             let reopened = self.engine.reopen().map_err(|error| StorageError::Io {
                 operation: "reopening",
-                reason: format!("{error}; the next append tries it again"),
+                reason: format!("{error}; it is tried again with the next append, and from time to time"),
             })?;
             if reopened {
                 tracing::info!(

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use corestore::{CoreSummary, Corestore, Query};
-use hypercore::{DiscoveryKey, Hypercore, TruncateOptions};
+use hypercore::{DiscoveryKey, Error, Hypercore, TruncateOptions, storage::StorageError};
 use hyperspace_common::{Header, RpcError, RpcErrorExt, code, messages::*, text};
+use tracing::warn;
 
 use super::{Gone, Rpc, Session, SessionCore, methods::parse_key};
 use crate::{
@@ -192,9 +193,15 @@ impl Rpc {
             if discovery_key == own {
                 continue;
             }
-            // One that is being made is in the next list.
-            if let Some(core) = store.summary(&discovery_key).map_err(|error| core_error(&error))? {
-                response.cores.push(entry(&core));
+            match store.summary(&discovery_key) {
+                Ok(Some(core)) => response.cores.push(entry(&core)),
+                // One that is being made is in the next list.
+                Ok(None) => {}
+                // The others are to be seen all the same.
+                Err(Error::Storage(StorageError::Corrupt { record, reason })) => {
+                    warn!(%discovery_key, record, reason, "a core is not listed: its records are damaged");
+                }
+                Err(error) => return Err(core_error(&error)),
             }
         }
         Ok(response)

@@ -223,3 +223,25 @@ fn cores_are_marked_when_node_threw_commits_away() {
         assert_eq!(hints.contiguous_length, u64::from(byte));
     }
 }
+
+#[test]
+fn a_database_that_could_not_be_opened_again_is_once_it_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, elsewhere) = (folder.path().join("db"), folder.path().join("elsewhere"));
+    let memory = super::super::engine::Memory { cache: 1 << 20, write_buffer: 1 << 20 };
+    let storage = super::super::rocks::RocksStorage::open(&path, memory, FsyncPolicy::Never).unwrap();
+    let mut batch = Batch::new();
+    batch.put(b"key", b"value");
+    storage.commit(&batch).unwrap();
+
+    fs::rename(&path, &elsewhere).unwrap();
+    fs::write(&path, "no folder").unwrap();
+    assert!(storage.engine.reopen().is_err());
+    assert!(storage.get(b"key").is_err());
+    assert!(storage.tick(Instant::now()).is_err(), "nor is it well");
+    fs::remove_file(&path).unwrap();
+    fs::rename(&elsewhere, &path).unwrap();
+    // Nothing has to be written for it.
+    storage.tick(Instant::now()).unwrap();
+    assert_eq!(storage.get(b"key").unwrap().unwrap(), "value");
+}
