@@ -151,7 +151,7 @@ impl World {
                 });
             }
             44 => self.replicator.set_writable(peer, input.small() & 1 != 0),
-            45 => self.replicator.channel_opening(),
+            45 => self.replicator.channel_opening(self.now),
             46 => self.changed(|world, core| {
                 world.replicator.channel_answered(core, world.demand, world.now);
             }),

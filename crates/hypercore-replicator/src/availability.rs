@@ -36,9 +36,10 @@ impl Replicator {
         let (by_all, by_first): (Vec<DemandId>, Vec<DemandId>) =
             self.wishes.upgrades.keys().partition(|id| self.wishes.upgrades_by_all.contains(id));
         let all = self.peers.len();
+        self.recheck_at = self.opening_until(now);
         for (ids, asked, unknown) in [
-            (by_first, MAX_PEERS_UPGRADE, self.waits_for_first_peers(demand)),
-            (by_all, all, self.waits_for_any_peer(demand)),
+            (by_first, MAX_PEERS_UPGRADE, self.waits_for_first_peers(demand, now)),
+            (by_all, all, self.waits_for_any_peer(demand, now)),
         ] {
             if ids.is_empty() || unknown {
                 continue;
@@ -68,13 +69,19 @@ impl Replicator {
     }
 
     /// A connection may yet turn out to have a peer of this core.
-    fn waits_for_any_peer(&self, demand: &Demand) -> bool {
-        self.opening > 0 || self.finding_peers || demand.is_finding_peers()
+    fn waits_for_any_peer(&self, demand: &Demand, now: Instant) -> bool {
+        self.opening_until(now).is_some() || self.finding_peers || demand.is_finding_peers()
     }
 
-    fn waits_for_first_peers(&self, demand: &Demand) -> bool {
+    fn waits_for_first_peers(&self, demand: &Demand, now: Instant) -> bool {
         let finding = self.finding_peers || demand.is_finding_peers();
-        self.opening > 0 && self.peers.len() < MAX_PEERS_UPGRADE || !self.had_peers && finding
+        let opening = self.opening_until(now).is_some();
+        opening && self.peers.len() < MAX_PEERS_UPGRADE || !self.had_peers && finding
+    }
+
+    /// Channels were offered and are not answered: until when that may still bring somebody.
+    fn opening_until(&self, now: Instant) -> Option<Instant> {
+        self.opening_until.filter(|until| self.opening > 0 && *until > now)
     }
 
     fn upgrade_hope(&self, peer: &Peer, core: &Core, now: Instant) -> Hope {
@@ -92,10 +99,17 @@ impl Replicator {
 
     /// Ends gets that do not want to wait for a peer that may come one day.
     pub(crate) fn settle_if_available(&mut self, core: &Core, demand: &mut Demand, now: Instant) {
-        if self.wishes.if_available.is_empty() || self.waits_for_any_peer(demand) {
+        if self.wishes.if_available.is_empty() {
             return;
         }
         let mut recheck = self.recheck_at;
+        if let Some(until) = self.opening_until(now) {
+            recheck = earlier(recheck, until);
+        }
+        self.recheck_at = recheck;
+        if self.waits_for_any_peer(demand, now) {
+            return;
+        }
         let mut gone = Vec::new();
         'wants: for (index, id) in &self.wishes.if_available {
             let mut unknown = None;

@@ -44,6 +44,8 @@ pub struct Replicator {
     pub(crate) lingers_until: Option<Instant>,
     /// Channels that were offered and are not answered yet.
     pub(crate) opening: u32,
+    /// Until when those that are not answered may still bring somebody.
+    pub(crate) opening_until: Option<Instant>,
     pub(crate) had_peers: bool,
     pub(crate) finding_peers: bool,
     pub(crate) events: VecDeque<Event>,
@@ -85,6 +87,7 @@ impl Replicator {
             in_use: false,
             lingers_until: None,
             opening: 0,
+            opening_until: None,
             had_peers: false,
             finding_peers: false,
             events: VecDeque::new(),
@@ -101,8 +104,10 @@ impl Replicator {
     }
 
     /// A channel was offered to a connection and is not answered yet; an update waits for it.
-    pub fn channel_opening(&mut self) {
+    pub fn channel_opening(&mut self, now: Instant) {
         self.opening = self.opening.saturating_add(1);
+        // Who has not answered by then keeps nobody waiting.
+        self.opening_until = Some(now + self.options.patience);
     }
 
     /// An offered channel was answered, one way or the other. When it was opened, call it after

@@ -169,3 +169,31 @@ fn who_clears_what_is_being_fetched_has_not_lied() {
         reader.handle(A, vec![has(0, 50, false)]);
     }
 }
+
+#[test]
+fn who_never_answers_an_offered_channel_keeps_nobody_waiting() {
+    let mut writer = Side::writer(4);
+    let mut reader = acquainted(&mut writer, 4);
+    let options = WantOptions { if_available: true, ..WantOptions::default() };
+    // Somebody who speaks no Hypercore, or whose program hangs.
+    reader.replicator.channel_opening(reader.now);
+    let add = |reader: &mut Side, want| {
+        let (_, reply) = reader.demand.add(want, options).unwrap();
+        reader.changed();
+        reply
+    };
+    let mut update = add(&mut reader, Want::Upgrade { length: 5, fork: 0 });
+    let mut get = add(&mut reader, Want::Block { index: 9 });
+    assert!(update.try_recv().unwrap().is_none() && get.try_recv().unwrap().is_none());
+    let given_up = reader.now + 2 * Options::default().patience;
+    while let Some(now) = reader.replicator.next_deadline().filter(|next| *next < given_up) {
+        reader.now = now;
+        reader.replicator.handle_timeout(&mut reader.core, &mut reader.demand, now);
+        requests(&mut reader, A);
+        if update.try_recv().unwrap().is_some() {
+            assert!(get.try_recv().unwrap().is_some_and(|outcome| outcome.is_err()));
+            return;
+        }
+    }
+    panic!("they wait for ever");
+}

@@ -161,7 +161,7 @@ fn an_update_waits_for_those_who_are_being_looked_for() {
     replicator.set_finding_peers(false, core, demand, *now);
     assert_eq!(reply.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
 
-    replicator.channel_opening();
+    replicator.channel_opening(*now);
     let (_, mut reply) = demand.add(want, WantOptions::default()).unwrap();
     replicator.core_changed(core, demand, *now);
     assert!(reply.try_recv().unwrap().is_none());
@@ -193,7 +193,7 @@ fn what_asks_all_peers_waits_for_the_last_of_them() {
     assert_eq!(now.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false), "nobody else is there");
 
     // Its channel is being opened, then open, and then it has said what it has.
-    reader.replicator.channel_opening();
+    reader.replicator.channel_opening(reader.now);
     let mut late = add(&mut reader, &upgrade, all);
     let mut block = add(&mut reader, &Want::Block { index: 2 }, all);
     let mut first = add(&mut reader, &upgrade, WantOptions::default());

@@ -354,7 +354,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             }
         };
         let peer = self.hub.peer_id();
-        core.state().replicator.channel_opening();
+        core.state().replicator.channel_opening(Instant::now());
         self.channels.insert(id, Channel::new(core.clone(), peer));
         self.turn(&core, Cause::Core)
     }
