@@ -171,7 +171,7 @@ impl Manifest {
 
     /// What is to be believed of a manifest that a peer sent. In the compat form nothing but the only signer is bound to
     /// the key, and the rest is whatever somebody likes: the default takes its place.
-    pub(crate) fn from_peer(&self, key: &Key) -> Option<Self> {
+    pub(crate) fn vouched_for(&self, key: &Key) -> Option<Self> {
         if self.key() == *key {
             return self.validate().is_ok().then(|| self.clone());
         }

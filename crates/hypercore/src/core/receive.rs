@@ -136,7 +136,7 @@ impl<'a> Signatures<'a> {
             return verifier.verify(head);
         }
         let unsaid = || Some(Manifest::default_signer(self.key.to_bytes()));
-        let believed = manifest.map_or_else(unsaid, |manifest| manifest.from_peer(&self.key));
+        let believed = manifest.map_or_else(unsaid, |manifest| manifest.vouched_for(&self.key));
         let Some(manifest) = believed.filter(|manifest| manifest.belongs_to(&self.key)) else {
             return false;
         };
@@ -153,7 +153,7 @@ impl<'a> Signatures<'a> {
         if self.known.is_some() || self.learned.is_some() {
             return true;
         }
-        let Some(manifest) = manifest.from_peer(&self.key) else { return false };
+        let Some(manifest) = manifest.vouched_for(&self.key) else { return false };
         self.learned = Some(Box::new(Verifier::new(self.key, manifest)));
         true
     }
