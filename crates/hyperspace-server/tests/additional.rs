@@ -2,9 +2,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use common::{Fixture, Raw};
+use corestore::Corestore;
+use hypercore::storage::{Batch, Database};
 use hyperspace_common::{Method, messages::*, text};
+use hyperspace_server::ServerOptions;
 
 async fn open(raw: &mut Raw, call: u64, request: &OpenCoreRequest) -> OpenCoreResponse {
     raw.send(Method::StoreOpen, call, request).await;
@@ -144,6 +150,51 @@ async fn cores_and_names_are_listed_page_by_page_without_opening_them() {
     raw.send(Method::StoreStats, 5, &()).await;
     let stats: StatsResponse = raw.answer(Method::StoreStats, 5).await;
     assert_eq!((stats.open_cores, stats.clients, stats.peers), (1, 1, 0));
+}
+
+/// Every entry of a store's database.
+fn entries(database: &Database) -> BTreeMap<Bytes, Bytes> {
+    let mut entries = BTreeMap::new();
+    let mut note = |key: &[u8], value: &[u8]| {
+        entries.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        ControlFlow::Continue(())
+    };
+    database.storage().scan(&[], &[0xff; 8], false, &mut note).unwrap();
+    entries
+}
+
+#[tokio::test]
+async fn a_core_with_damaged_records_is_missing_in_the_list_and_the_others_are_there() {
+    let database = Database::memory();
+    let mut before = BTreeMap::new();
+    let mut whole = Vec::new();
+    for seed in 1..=3 {
+        let log = hypercore::Hypercore::builder().seed([seed; 32]).open(&database).unwrap();
+        log.append("block").unwrap();
+        let discovery_key = log.discovery_key();
+        drop(log);
+        let after = entries(&database);
+        if seed == 2 {
+            // All of its records, but not where they are found.
+            let found_by = |key: &[u8]| key.windows(32).any(|part| part == discovery_key.as_bytes());
+            let mut damage = Batch::new();
+            for key in after.keys().filter(|key| !before.contains_key(*key) && !found_by(key)) {
+                damage.put(key, &[0xff]);
+            }
+            database.storage().commit(&damage).unwrap();
+        } else {
+            whole.push(Bytes::copy_from_slice(discovery_key.as_bytes()));
+        }
+        before = after;
+    }
+    whole.sort();
+    let store = Some(Corestore::from_database(database).unwrap());
+    let fixture = Fixture::with_options(ServerOptions { store, ..ServerOptions::default() }).await;
+    let mut raw = fixture.raw().await;
+    raw.send(Method::StoreList, 1, &ListRequest { after: None, limit: None }).await;
+    let page: ListResponse = raw.answer(Method::StoreList, 1).await;
+    assert_eq!(page.cores.iter().map(|core| core.discovery_key.clone()).collect::<Vec<_>>(), whole);
+    assert!(page.cores.iter().all(|core| core.length == 1) && !page.more);
 }
 
 #[tokio::test]

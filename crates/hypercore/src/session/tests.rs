@@ -260,6 +260,7 @@ fn closing_a_session_ends_what_it_waits_for_and_the_last_one_closes_the_log() {
     second.close();
     assert!(matches!(get.now_or_never(), Some(Err(Error::Closed))));
     assert!(matches!(second.try_get(0), Err(Error::Closed)));
+    assert!(matches!(second.end_recovery(), Err(Error::Closed)));
     assert!(other.as_mut().now_or_never().is_none());
     assert_eq!(log.session_count(), 1);
     drop(weak.upgrade().unwrap());

@@ -26,13 +26,17 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn start() -> Self {
-        Self::with_limits(Limits::default()).await
+        Self::with_options(ServerOptions::default()).await
     }
 
     pub async fn with_limits(limits: Limits) -> Self {
+        Self::with_options(ServerOptions { limits, ..ServerOptions::default() }).await
+    }
+
+    pub async fn with_options(options: ServerOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s.sock");
-        let options = ServerOptions { socket: Some(socket.clone()), limits, ..ServerOptions::default() };
+        let options = ServerOptions { socket: Some(socket.clone()), ..options };
         Self { server: Server::start(options).await.unwrap(), socket, _folder: folder }
     }
 

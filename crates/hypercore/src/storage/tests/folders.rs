@@ -245,3 +245,29 @@ fn a_database_that_could_not_be_opened_again_is_once_it_can_be() {
     storage.tick(Instant::now()).unwrap();
     assert_eq!(storage.get(b"key").unwrap().unwrap(), "value");
 }
+
+#[test]
+fn a_flush_to_disk_that_failed_stays_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, elsewhere) = (folder.path().join("db"), folder.path().join("elsewhere"));
+    let memory = super::super::engine::Memory { cache: 1 << 20, write_buffer: 1 << 20 };
+    let interval = Duration::from_secs(1000);
+    let fsync = FsyncPolicy::Interval(interval);
+    let storage = super::super::rocks::RocksStorage::open(&path, memory, fsync).unwrap();
+    let mut batch = Batch::new();
+    batch.put(b"key", b"value");
+    storage.commit(&batch).unwrap();
+    let now = Instant::now();
+    assert_eq!(storage.tick(now).unwrap(), Some(now + interval));
+
+    fs::rename(&path, &elsewhere).unwrap();
+    fs::write(&path, "no folder").unwrap();
+    assert!(storage.engine.reopen().is_err());
+    assert!(storage.sync().is_err());
+    fs::remove_file(&path).unwrap();
+    fs::rename(&elsewhere, &path).unwrap();
+    // Since the same moment as before, not since the failure.
+    assert_eq!(storage.tick(now + interval / 2).unwrap(), Some(now + interval));
+    assert_eq!(storage.tick(now + interval).unwrap(), None);
+    assert_eq!(storage.tick(now + interval * 2).unwrap(), None);
+}
