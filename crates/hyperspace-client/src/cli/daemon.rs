@@ -1,59 +1,82 @@
 //! What is asked of the daemon rather than of one core: `ls`, `peers`, `status`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write};
 
 use anyhow::Result;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use hypercore::PeerInfo;
-use hyperspace_client::{ClientError, HyperspaceClient};
+use hyperspace_client::{ClientError, HyperspaceClient, StoredCore};
 use serde_json::json;
 
 use super::{
     download::clock,
     network::{shown_address, shown_maybe},
-    output::{Format, line},
+    output::{Format, aside, line, page},
     progress::human,
 };
+
+/// Cores that are printed at once when they are known.
+const AT_ONCE: usize = 1024;
 
 /// Lists the stored cores, page by page.
 pub(crate) async fn ls(client: &HyperspaceClient, format: Format) -> Result<()> {
     let store = client.corestore();
     let names: HashMap<_, _> =
         store.names().map_ok(|(name, discovery_key)| (discovery_key, name)).try_collect().await?;
+    let mut text = String::new();
     if !format.json {
         let width = if format.z32 { 52 } else { 64 };
-        line(format_args!(
+        writeln!(
+            text,
             "{:width$} {:>10} {:>10} {:>10} {:>5}  NAME",
             "KEY", "LENGTH", "CONTIGUOUS", "SIZE", "PEERS"
-        ))?;
+        )?;
     }
-    let mut cores = std::pin::pin!(store.list());
-    while let Some(core) = cores.try_next().await? {
-        let (key, name) = (format.key(core.key.as_bytes()), names.get(&core.discovery_key));
-        if format.json {
-            line(json!({
-                "key": key,
-                "discoveryKey": format.key(core.discovery_key.as_bytes()),
-                "name": name,
-                "length": core.length,
-                "contiguousLength": core.contiguous_length,
-                "byteLength": core.byte_length,
-                "fork": core.fork,
-                "writable": core.writable,
-                "open": core.open,
-                "peers": core.peers,
-            }))?;
-        } else {
-            let (length, contiguous) = (core.length, core.contiguous_length);
-            let (size, name) = (human(core.byte_length), name.map_or("", String::as_str));
-            line(
-                format_args!("{key} {length:>10} {contiguous:>10} {size:>10} {:>5}  {name}", core.peers)
-                    .to_string()
-                    .trim_end(),
-            )?;
+    let mut cores = std::pin::pin!(store.list().ready_chunks(AT_ONCE));
+    loop {
+        let chunk = cores.next().await;
+        let ended = chunk.is_none();
+        let mut failure = None;
+        for core in chunk.into_iter().flatten() {
+            match core {
+                Ok(core) => {
+                    let name = names.get(&core.discovery_key).map(String::as_str);
+                    writeln!(text, "{}", listed(&core, name, format))?;
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        let text = std::mem::take(&mut text);
+        aside(move || page(text.as_bytes())).await?;
+        match failure {
+            Some(error) => return Err(error.into()),
+            None if ended => return Ok(()),
+            None => {}
         }
     }
-    Ok(())
+}
+
+/// The line of a core.
+fn listed(core: &StoredCore, name: Option<&str>, format: Format) -> String {
+    let key = format.key(core.key.as_bytes());
+    if format.json {
+        return json!({
+            "key": key,
+            "discoveryKey": format.key(core.discovery_key.as_bytes()),
+            "name": name,
+            "length": core.length,
+            "contiguousLength": core.contiguous_length,
+            "byteLength": core.byte_length,
+            "fork": core.fork,
+            "writable": core.writable,
+            "open": core.open,
+            "peers": core.peers,
+        })
+        .to_string();
+    }
+    let (length, contiguous, size) = (core.length, core.contiguous_length, human(core.byte_length));
+    let name = name.unwrap_or_default();
+    format!("{key} {length:>10} {contiguous:>10} {size:>10} {:>5}  {name}", core.peers).trim_end().to_owned()
 }
 
 /// Prints peers, one a line.
