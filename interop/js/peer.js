@@ -49,6 +49,16 @@ serve({
     return cores.info(core)
   },
 
+  setGroup: async ({ core, topic }) => cores.get(core).setGroup(unhex(topic)),
+
+  // The keys of a group's cores, in the order in which they changed.
+  group: async ({ topic }) => {
+    const group = await store.storage.getGroup(unhex(topic))
+    const keys = []
+    for await (const key of store.storage.createGroupUpdateStream(group, { reverse: false })) keys.push(hex(key))
+    return { keys }
+  },
+
   staticify: async ({ core, as }) => {
     const core2 = await store.staticify(cores.get(core))
     cores.add(as, core2)

@@ -228,6 +228,48 @@ async fn a_folder_handed_over_twenty_times_keeps_every_block_and_tree() {
     }
 }
 
+/// The order of a group, which npm keeps, is kept here, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_moves_in_its_group_whoever_changes_it() {
+    let Some(node) = Node::find().await else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("store");
+    let topic = json!({ "topic": hex([8; 32]) });
+    let order = async |peer: &Peer| {
+        let group = peer.ask("group", topic.clone()).await;
+        let keys = group["keys"].as_array().unwrap().iter();
+        keys.map(|key| key.as_str().unwrap().parse().unwrap()).collect::<Vec<Key>>()
+    };
+    let append = async |peer: &Peer, label: &str| {
+        peer.ask("append", json!({ "core": label, "blocks": [hex(b"theirs")] })).await;
+    };
+
+    let peer = node.peer(&folder).await;
+    let mut keys = Vec::new();
+    for label in ["a", "b", "c"] {
+        keys.push(key(&peer.ask("open", json!({ "core": label, "name": label })).await));
+        peer.ask("setGroup", json!({ "core": label, "topic": hex([8; 32]) })).await;
+        append(&peer, label).await;
+    }
+    let [a, b, c] = keys[..] else { panic!() };
+    assert_eq!(order(&peer).await, [a, b, c]);
+    peer.close().await;
+
+    {
+        let database = open(&folder);
+        Hypercore::builder().key(b).open(&database).unwrap().append("ours").unwrap();
+    }
+    let peer = node.peer(&folder).await;
+    peer.ask("open", json!({ "core": "a", "key": a.to_hex() })).await;
+    peer.ask("open", json!({ "core": "b", "key": b.to_hex() })).await;
+    assert_eq!(order(&peer).await, [a, c, b]);
+    append(&peer, "a").await;
+    assert_eq!(order(&peer).await, [c, b, a]);
+    append(&peer, "b").await;
+    assert_eq!(order(&peer).await, [c, a, b]);
+    peer.close().await;
+}
+
 /// Kills the JS writer in the middle of its work, reads what it left, goes on, and gives it back, several times.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_whose_npm_writer_was_killed_opens_here() {

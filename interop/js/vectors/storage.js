@@ -2,7 +2,7 @@
 // Keys and records as npm hypercore-storage 3.3.1 (index-encoder 3.5.0) encodes them, one `name hex` a line:
 //   node vectors/storage.js > ../../crates/hypercore/tests/vectors/storage.txt
 
-const { store, core } = require('hypercore-storage/lib/keys.js')
+const { store, core, group } = require('hypercore-storage/lib/keys.js')
 const schema = require('hypercore-storage/encoding/spec/hyperschema')
 const c = require('compact-encoding')
 const f = (n) => Buffer.alloc(32, n)
@@ -13,7 +13,7 @@ const keys = {
   head: store.head(), core: store.core(f(7)), coreStart: store.coreStart(), coreEnd: store.coreEnd(),
   alias: store.coreByAlias({ namespace: f(9), name: 'a\0b\u00e9' }), aliasEmpty: store.coreByAlias({ namespace: f(0), name: '' }),
   aliasStart: store.coreByAliasStart(null), aliasStartNs: store.coreByAliasStart(f(9)), aliasEnd: store.coreByAliasEnd(null), aliasEndNs: store.coreByAliasEnd(f(9)),
-  auth: core.auth(300), sessions: core.sessions(300), group: core.group(70000), dhead: core.head(5), dependency: core.dependency(5), hints: core.hints(5),
+  auth: core.auth(300), sessions: core.sessions(300), group: core.group(70000), groupEntry: group.entry(300, 1700000000000, 70000), dhead: core.head(5), dependency: core.dependency(5), hints: core.hints(5),
   userData: core.userData(5, 'name'), userDataEnd: core.userDataEnd(5), local: core.local(5, Buffer.from([0, 1, 0xff])), localEnd: core.localEnd(5), mark: core.mark(5, 6),
   bitfield: core.bitfield(5, 300, 0), blockEnd: core.block(5, Infinity), treeEnd: core.tree(5, Infinity), bitfieldEnd: core.bitfield(5, Infinity, 0), data: core.data(251), data1: core.data(252)
 }

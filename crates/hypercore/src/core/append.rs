@@ -100,7 +100,7 @@ impl Core {
         for node in tree.nodes() {
             batch.put_node(node);
         }
-        batch.set_head(&Self::head_record(tree.head()));
+        self.write_head(&mut batch, tree.head())?;
         if let Some(verifier) = &found_verifier {
             self.write_manifest(&mut batch, verifier.manifest())?;
         }

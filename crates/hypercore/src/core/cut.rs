@@ -115,7 +115,7 @@ impl Core {
         for node in tree.nodes() {
             batch.put_node(node);
         }
-        batch.set_head(&Self::head_record(tree.head()));
+        self.write_head(batch, tree.head())?;
         let mut bits = self.bitfield.stage(&self.store);
         bits.set_length(ancestors)?;
         bits.set_length(tree.head().length)?;

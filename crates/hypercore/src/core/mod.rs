@@ -52,6 +52,8 @@ pub struct Core {
     remote_contiguous: u64,
     bitfield: Bitfield,
     frozen: bool,
+    /// Node has put it into a group.
+    grouped: bool,
     journal: Journal,
     /// None once the core was closed.
     claim: Option<Claim>,
@@ -397,15 +399,26 @@ impl Core {
         Ok(())
     }
 
-    /// The head as it is stored (npm `hypercore` 11.37.1, `lib/session-state.js`).
-    fn head_record(head: &TreeHead) -> Head {
-        Head {
+    /// Writes the head. A log that Node put into a group becomes the last one there (npm `hypercore` 11.37.1,
+    /// `lib/session-state.js`).
+    fn write_head(&self, batch: &mut CoreBatch, head: &TreeHead) -> Result<(), StorageError> {
+        let record = Head {
             fork: head.fork,
             length: head.length,
             root_hash: head.hash(),
             signature: head.signature.clone(),
             timestamp: now(),
+        };
+        if self.grouped {
+            // Read again rather than kept: few logs are in a group, and thousands may be open.
+            let stored = self.store.read();
+            if let Some(group) = stored.group()? {
+                let before = stored.head()?.map_or(0, |head| head.timestamp);
+                batch.move_in_group(&group, before, record.timestamp, &self.key);
+            }
         }
+        batch.set_head(&record);
+        Ok(())
     }
 
     /// Writes changed pages, and the hints when the contiguous length changed. Returns both as they will be.

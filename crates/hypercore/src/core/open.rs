@@ -152,6 +152,7 @@ impl Core {
             remote_contiguous: records.hints.remote_contiguous_length,
             bitfield,
             frozen,
+            grouped: records.group.is_some(),
             journal: Journal::default(),
             claim: Some(claim),
             store,

@@ -82,7 +82,7 @@ impl Core {
             batch.put_node(node);
         }
         if tree.upgraded() {
-            batch.set_head(&Self::head_record(tree.head()));
+            self.write_head(&mut batch, tree.head())?;
         }
         if let Some(verifier) = &learned {
             self.write_manifest(&mut batch, verifier.manifest())?;

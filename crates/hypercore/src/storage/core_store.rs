@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::keys::{self, END};
 use super::records::{self, Auth, Dependency, Group, Head, Hints, NamedSession};
 use super::{Batch, Read, Storage, StorageError};
+use crate::key::Key;
 use crate::proof::Node;
 use crate::tree::NodeSource;
 
@@ -151,6 +152,11 @@ impl CoreView<'_> {
             hints: next().map(Hints::decode).transpose()?.unwrap_or_default(),
             group: next().map(Group::decode).transpose()?,
         })
+    }
+
+    /// The group that JS put it into.
+    pub fn group(&self) -> Result<Option<Group>, StorageError> {
+        self.read.get(&keys::group(self.pointers.core))?.map(Group::decode).transpose()
     }
 
     /// Who it is.
@@ -436,6 +442,12 @@ impl CoreBatch {
     /// Sets length, fork, tree hash and signature.
     pub fn set_head(&mut self, head: &Head) {
         self.batch.put_with(&keys::head(self.data), |out| head.encode(out));
+    }
+
+    /// Moves the core within its group, from the time of one head to that of the next.
+    pub fn move_in_group(&mut self, group: &Group, from: u64, to: u64, key: &Key) {
+        self.batch.delete(&keys::group_entry(group.pointer, from, self.core));
+        self.batch.put(&keys::group_entry(group.pointer, to, self.core), key.as_bytes());
     }
 
     /// Makes the core empty (its blocks, nodes and pages are removed on their own).

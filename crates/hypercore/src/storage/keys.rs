@@ -16,6 +16,9 @@ const CORE_BY_ALIAS: u64 = 2;
 const CORE: u64 = 3;
 /// The data of one core or named session.
 const DATA: u64 = 4;
+// 5 are the groups of cores by topic, which JS makes.
+/// A core in its group, by the time of its last change.
+const GROUP_ENTRY: u64 = 6;
 
 /// Kinds below [`CORE`].
 const CORE_AUTH: u64 = 0;
@@ -267,6 +270,13 @@ pub(crate) fn sessions(core_pointer: u64) -> ShortKey {
 /// Group of a core.
 pub(crate) fn group(core_pointer: u64) -> ShortKey {
     core(core_pointer, CORE_GROUP)
+}
+
+/// A core in its group.
+pub(crate) fn group_entry(group_pointer: u64, timestamp: u64, core_pointer: u64) -> ShortKey {
+    let mut key = ShortKey::new().uint(GROUP_ENTRY).uint(group_pointer);
+    key.raw(&timestamp.to_be_bytes());
+    key.uint(core_pointer)
 }
 
 /// All records of one data pointer: start and end.

@@ -133,7 +133,7 @@ pub struct Dependency {
     pub length: u64,
 }
 
-/// The group of a core (`@core/group`); JS writes them, here they are only kept.
+/// The group of a core (`@core/group`); JS writes them, here cores are moved within them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
     /// Topic.

@@ -245,3 +245,54 @@ fn a_core_that_lost_commits_is_not_appended_to() {
     log.append("two").unwrap();
     assert_eq!(store.read().hints().unwrap().recovering, 0);
 }
+
+#[test]
+fn whatever_changes_a_core_moves_it_in_its_group() {
+    let database = Database::memory();
+    let log = crate::Hypercore::builder().seed([1; 32]).open(&database).unwrap();
+    let (key, discovery_key) = (log.key(), log.discovery_key());
+    log.append("one").unwrap();
+    drop(log);
+    let store = database.resume(&discovery_key).unwrap().unwrap();
+    let core = database.pointers(&discovery_key).unwrap().unwrap().core;
+    // As Node does when a group is set: the entry comes with the next change.
+    let mut batch = Batch::new();
+    batch.put(&keys::group(core), &[&[3][..], &[9; 32], &[5]].concat());
+    database.storage().commit(&batch).unwrap();
+    let entries = || {
+        let mut found = Vec::new();
+        let (start, end) = (keys::group_entry(5, 0, 0), keys::group_entry(6, 0, 0));
+        let mut note = |key: &[u8], value: &[u8]| {
+            found.push((key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        };
+        database.storage().scan(&start, &end, false, &mut note).unwrap();
+        found
+    };
+    let expected = || {
+        let timestamp = store.read().head().unwrap().unwrap().timestamp;
+        vec![(keys::group_entry(5, timestamp, core).to_vec(), key.as_bytes().to_vec())]
+    };
+    // The time of each change is its own.
+    let set_back = || {
+        let head = store.read().head().unwrap().unwrap();
+        let mut batch = store.batch();
+        let from = head.timestamp;
+        batch.set_head(&Head { timestamp: from - 1000, ..head });
+        let group = store.read().group().unwrap().unwrap();
+        batch.move_in_group(&group, from, from - 1000, &key);
+        store.commit(&batch).unwrap();
+        assert_eq!(entries(), expected());
+    };
+
+    let log = crate::Hypercore::builder().key(key).open(&database).unwrap();
+    assert_eq!(entries(), []);
+    log.append_batch(["two", "three"]).unwrap();
+    assert_eq!(entries(), expected());
+    set_back();
+    log.append("four").unwrap();
+    assert_eq!(entries(), expected());
+    set_back();
+    log.truncate(1).unwrap();
+    assert_eq!(entries(), expected());
+}

@@ -68,6 +68,7 @@ fn keys_are_those_of_js() {
     js.check("key-auth", keys::auth(300));
     js.check("key-sessions", keys::sessions(300));
     js.check("key-group", keys::group(70000));
+    js.check("key-groupEntry", keys::group_entry(300, 1_700_000_000_000, 70000));
     js.check("key-dhead", keys::head(5));
     js.check("key-dependency", keys::dependency(5));
     js.check("key-hints", keys::hints(5));
