@@ -170,6 +170,8 @@ pub struct Demand {
     entries: BTreeMap<DemandId, WantEntry>,
     blocks: BTreeSet<(u64, DemandId)>,
     others: BTreeSet<DemandId>,
+    /// By session, so that the end of one of many costs what it waits for and not what all of them do.
+    sessions: BTreeSet<(u64, DemandId)>,
     next: u64,
     tracking: bool,
     changes: Changes,
@@ -208,6 +210,7 @@ impl Demand {
             Want::Range(range) if range.blocks.is_none() => range.start,
             _ => 0,
         };
+        self.sessions.insert((session, id));
         self.entries.insert(id, WantEntry { want, options, cursor, session, reply });
         self.note(Change::Added(id));
         Ok((id, receiver))
@@ -233,8 +236,8 @@ impl Demand {
 
     /// Ends all wants of a session with an error.
     pub(crate) fn fail_session(&mut self, session: u64, error: &Error) {
-        let of_session = self.entries.iter().filter(|(_, entry)| entry.session == session);
-        let ids: Vec<DemandId> = of_session.map(|(id, _)| *id).collect();
+        let of_session = self.sessions.range((session, DemandId(0))..=(session, DemandId(u64::MAX)));
+        let ids: Vec<DemandId> = of_session.map(|(_, id)| *id).collect();
         for id in ids {
             self.fail(id, error.clone());
         }
@@ -396,6 +399,7 @@ impl Demand {
             Want::Block { index } => self.blocks.remove(&(*index, id)),
             _ => self.others.remove(&id),
         };
+        self.sessions.remove(&(entry.session, id));
         // Nobody listens when the owner was dropped: the want is over either way.
         let _ = entry.reply.send(result);
         self.note(Change::Removed(id, entry.want));
