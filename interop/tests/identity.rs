@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use corestore::{Corestore, Query};
 use hypercore::multisig::{self, PartialSignature};
-use hypercore::{AppendOptions, Hypercore, Key, KeyPair, Manifest, Prologue, Signer};
+use hypercore::{AppendOptions, DiscoveryKey, Hypercore, Key, KeyPair, Manifest, Prologue, Signer};
 use interop::{Node, Peer, Value, hex, json, key, manifest_json, pattern};
 
 const SEEDS: [[u8; 32]; 3] = [[0x11; 32], [0x22; 32], [0x33; 32]];
@@ -122,6 +122,10 @@ async fn a_static_log_has_the_same_key() {
     let peer = node.peer(folder.path().join("store")).await;
     peer.ask("open", json!({ "core": "draft", "seed": hex(SEEDS[0]) })).await;
     append_to(&peer, "draft", &blocks(0, 11)).await;
+    let named = peer.ask("open", json!({ "core": "named", "name": "named" })).await;
+    append_to(&peer, "named", &blocks(0, 3)).await;
+    let named = named["discoveryKey"].as_str().unwrap().parse::<DiscoveryKey>().unwrap();
+    let fixed_name = key(&peer.ask("staticify", json!({ "core": "named", "as": "static, named" })).await);
     let fixed = peer.ask("staticify", json!({ "core": "draft", "as": "static" })).await;
 
     let draft = Hypercore::builder().seed(SEEDS[0]).memory().unwrap();
@@ -129,6 +133,17 @@ async fn a_static_log_has_the_same_key() {
     let prologue = Prologue { hash: draft.tree_hash(), length: draft.length() };
     assert_eq!(fixed["key"], Manifest::with_prologue(prologue).key().to_hex());
     peer.close().await;
+
+    // In npm's store two discovery keys lead to the same records now: they have one owner.
+    let store = Corestore::open(folder.path().join("store")).unwrap();
+    for first in [Query::name("named"), Query::discovery_key(named), Query::key(fixed_name)] {
+        let first = store.get(first).unwrap();
+        let second = store.get(Query::name("named")).unwrap();
+        let third = store.get(Query::key(fixed_name)).unwrap();
+        assert_eq!(first.session_count(), 3);
+        assert_eq!([first.key(), second.key(), third.key()], [fixed_name; 3]);
+        assert_eq!(first.try_get(2).unwrap().as_ref(), blocks(0, 3).last());
+    }
 }
 
 /// Signs the first `length` blocks of `draft` for a log with this manifest, as its signer `index` that has seen `seen`.

@@ -57,7 +57,13 @@ impl Loaded {
         if let Some(core) = self.get(discovery_key) {
             return Ok(core);
         }
-        let core = Hypercore::from_core(Core::open(database, options())?)?;
+        let core = match Core::open(database, options()) {
+            // Its records are those of a core that is open.
+            Err(Error::InUse(found)) if found != *discovery_key => {
+                return self.get(&found).ok_or(Error::InUse(found));
+            }
+            core => Hypercore::from_core(core?)?,
+        };
         self.enter(&core);
         drop(opening);
         self.announce(&core);

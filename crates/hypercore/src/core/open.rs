@@ -121,6 +121,7 @@ impl Core {
         if wanted.as_ref().is_some_and(|wanted| wanted.key != auth.key) {
             return Err(Error::Conflicting("another hypercore is stored under this discovery key".into()));
         }
+        let claim = claim.of(auth.discovery_key).map_err(Error::InUse)?;
         let secret = auth.key_pair.as_ref().and_then(|pair| pair.secret_key.as_ref());
         let stored = secret.map(|secret| KeyPair::from_secret_bytes(secret.as_slice())).transpose();
         let stored = stored

@@ -33,6 +33,23 @@ pub(crate) struct Claim {
     discovery_key: DiscoveryKey,
 }
 
+impl Claim {
+    /// The claim of the core that was found, where another one was looked for: npm `corestore` 7 (`staticify`) lets two
+    /// discovery keys lead to the same records. An error says which core somebody has already.
+    pub(crate) fn of(self, found: DiscoveryKey) -> Result<Self, DiscoveryKey> {
+        if found == self.discovery_key {
+            return Ok(self);
+        }
+        claim(&self.shared, found).ok_or(found)
+    }
+}
+
+fn claim(shared: &Arc<Shared>, discovery_key: DiscoveryKey) -> Option<Claim> {
+    let mut claimed = shared.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+    let claim = || Claim { shared: Arc::clone(shared), discovery_key };
+    claimed.insert(discovery_key).then(claim)
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut claimed = self.shared.claimed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,9 +162,7 @@ impl Database {
     /// Becomes the owner of a core, unless it has one: two would overwrite each other's blocks and sign two
     /// histories.
     pub(crate) fn claim(&self, discovery_key: DiscoveryKey) -> Option<Claim> {
-        let mut claimed = self.shared.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        let claim = || Claim { shared: Arc::clone(&self.shared), discovery_key };
-        claimed.insert(discovery_key).then(claim)
+        claim(&self.shared, discovery_key)
     }
 
     /// Where the records of a core are, when it is stored here.
