@@ -133,7 +133,10 @@ impl Core {
             return false;
         }
         match self.verifier.as_deref() {
-            None => self.key_pairs.iter().any(|pair| pair.public() == *self.key.as_bytes()),
+            None => {
+                let is_key = |pair: &KeyPair| pair.public() == *self.key.as_bytes();
+                self.key_pairs.iter().any(is_key) || self.own_verifier(None).is_some()
+            }
             Some(verifier) => {
                 let manifest = verifier.manifest();
                 let held = manifest

@@ -21,6 +21,24 @@ fn reader_of(core: &Core) -> (Database, Core) {
     (database, reader)
 }
 
+#[test]
+fn a_key_pair_lent_to_a_log_that_was_opened_by_its_key_makes_it_writable() {
+    for compat in [false, true] {
+        let pair = KeyPair::from_seed(&[1; 32]);
+        let options = CoreOptions { key_pair: Some(pair.clone()), compat, ..CoreOptions::default() };
+        let key = Core::open(&Database::memory(), options).unwrap().key();
+        let options = CoreOptions { key: Some(key), ..CoreOptions::default() };
+        let mut core = Core::open(&Database::memory(), options).unwrap();
+        core.add_signer(KeyPair::from_seed(&[2; 32]));
+        assert!(!core.writable());
+        assert!(core.append(&blocks(0..1)).is_err());
+        core.add_signer(pair);
+        assert!(core.writable());
+        core.append(&blocks(0..1)).unwrap();
+        assert!(core.writable());
+    }
+}
+
 fn upgrade(writer: &Core, reader: &Core) -> Proof {
     let (start, length) = (reader.length(), writer.length() - reader.length());
     let upgrade = Some(RequestUpgrade { start, length });
