@@ -227,7 +227,8 @@ impl Hypercore {
 
     /// All blocks below this one are here.
     pub fn contiguous_length(&self) -> u64 {
-        self.shared().lock().core().contiguous_length().min(self.length_limit())
+        let guard = self.shared().lock();
+        guard.core().contiguous_length().min(self.valid_length())
     }
 
     /// Hash over the whole tree.
@@ -243,10 +244,10 @@ impl Hypercore {
         let mut guard = self.shared().lock();
         let peers = guard.state().peers.len();
         let info = Info { peers, ..guard.core().info() };
-        drop(guard);
         self.as_seen_here(info)
     }
 
+    /// The log as this session sees it. The caller holds the lock, if what may have been cut away matters.
     fn as_seen_here(&self, mut info: Info) -> Info {
         info.writable &= !self.session.read_only;
         if let Some(snapshot) = &self.session.snapshot {
@@ -254,7 +255,7 @@ impl Hypercore {
             info.byte_length = snapshot.byte_length;
             info.fork = snapshot.fork;
             info.tree_hash = snapshot.tree_hash;
-            info.contiguous_length = info.contiguous_length.min(snapshot.length);
+            info.contiguous_length = info.contiguous_length.min(snapshot.valid_length());
         }
         info
     }
@@ -269,8 +270,10 @@ impl Hypercore {
         self.shared().lock().state().peers.len()
     }
 
-    fn length_limit(&self) -> u64 {
-        self.session.snapshot.as_ref().map_or(u64::MAX, |snapshot| snapshot.length)
+    /// Below this the log's blocks are those of this session: a snapshot loses what is cut away, whatever comes in its
+    /// place. It holds for as long as the caller holds the lock.
+    fn valid_length(&self) -> u64 {
+        self.session.snapshot.as_ref().map_or(u64::MAX, |snapshot| snapshot.valid_length())
     }
 }
 
@@ -320,39 +323,42 @@ impl Hypercore {
     /// A block, if it is here.
     pub fn try_get(&self, index: u64) -> Result<Option<Bytes>, Error> {
         self.check_open()?;
+        let guard = self.shared().lock();
         self.check_snapshot(index)?;
-        self.shared().lock().core().get(index)
+        guard.core().get(index)
     }
 
     /// The blocks from `start` on that are here without a gap: at most `limit`, and about `max_bytes` in all.
     pub fn try_get_run(&self, start: u64, limit: usize, max_bytes: u64) -> Result<Vec<Bytes>, Error> {
         self.check_open()?;
-        let mut limit = limit;
-        if let Some(snapshot) = &self.session.snapshot {
-            self.check_snapshot(start)?;
-            limit = limit.min(usize::try_from(snapshot.valid_length() - start).unwrap_or(usize::MAX));
-        }
-        self.shared().lock().core().get_run(start, limit, max_bytes)
+        let guard = self.shared().lock();
+        self.check_snapshot(start)?;
+        let valid = self.valid_length().saturating_sub(start);
+        let limit = limit.min(usize::try_from(valid).unwrap_or(usize::MAX));
+        guard.core().get_run(start, limit, max_bytes)
     }
 
     /// Whether a block is here.
     pub fn has(&self, index: u64) -> Result<bool, Error> {
         self.check_open()?;
-        Ok(index < self.length_limit() && self.shared().lock().core().has(index)?)
+        let guard = self.shared().lock();
+        Ok(index < self.valid_length() && guard.core().has(index)?)
     }
 
     /// Whether all blocks of a range are here.
     pub fn has_range(&self, range: Range<u64>) -> Result<bool, Error> {
         self.check_open()?;
-        let missing = self.shared().lock().core().first_missing(range.start, range.end)?;
-        Ok(missing.is_none() && range.end <= self.length_limit())
+        let guard = self.shared().lock();
+        let missing = guard.core().first_missing(range.start, range.end)?;
+        Ok(missing.is_none() && range.end <= self.valid_length())
     }
 
     /// How many blocks of a range are here.
     pub fn count_local(&self, range: Range<u64>) -> Result<u64, Error> {
         self.check_open()?;
-        let range = range.start..range.end.min(self.length_limit());
-        Ok(self.shared().lock().core().count(range)?)
+        let guard = self.shared().lock();
+        let range = range.start..range.end.min(self.valid_length());
+        Ok(guard.core().count(range)?)
     }
 
     /// The block that holds a byte offset, and the offset in it, if that can be told without peers. What lies beyond
@@ -473,6 +479,7 @@ impl Hypercore {
         }
     }
 
+    /// Checks that a block of the log is the one of this session. It is so for as long as the caller holds the lock.
     fn check_snapshot(&self, index: u64) -> Result<(), Error> {
         match &self.session.snapshot {
             Some(snapshot) if index >= snapshot.length => {

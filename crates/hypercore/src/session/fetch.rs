@@ -60,9 +60,11 @@ impl Hypercore {
     /// A block, with options. `None` when it is not here and `wait` is off.
     pub async fn get_with(&self, index: u64, options: GetOptions) -> Result<Option<Bytes>, Error> {
         self.check_open()?;
-        self.check_snapshot(index)?;
         let want = Want::Block { index };
-        let found = |core: &Core| Ok(core.get(index)?.map(Outcome::Block));
+        let found = |core: &Core| {
+            self.check_snapshot(index)?;
+            Ok(core.get(index)?.map(Outcome::Block))
+        };
         let wants = WantOptions { priority: options.priority, if_available: options.if_available };
         let waiting = match self.look(found, options.wait.then_some((want, wants)))? {
             Looked::Here(Outcome::Block(block)) => return Ok(Some(block)),

@@ -1,5 +1,5 @@
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use futures::executor::block_on;
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -285,7 +285,48 @@ fn a_snapshot_stays_as_it_is_until_its_blocks_are_cut_away() {
     assert_eq!(snapshot.try_get(1).unwrap().unwrap(), "block 1");
     assert!(matches!(snapshot.try_get(2), Err(Error::SnapshotLost(2))));
     assert!(matches!(block_on(snapshot.get(3)), Err(Error::SnapshotLost(3))));
+    // Nor does it say that it has what it does not give.
+    assert!(snapshot.has(1).unwrap() && !snapshot.has(2).unwrap());
+    assert!(snapshot.has_range(0..2).unwrap() && !snapshot.has_range(0..3).unwrap());
+    assert_eq!((snapshot.count_local(0..4).unwrap(), snapshot.contiguous_length()), (2, 2));
+    assert_eq!((snapshot.info().contiguous_length, snapshot.length()), (2, 4));
+    assert_eq!(snapshot.try_get_run(0, 4, 100).unwrap(), ["block 0", "block 1"]);
     assert_eq!(snapshot.session(SessionOptions::default()).unwrap().length(), 4);
+}
+
+/// Others wait for the log while it is changed: what they looked at before does not count any more.
+#[test]
+fn a_snapshot_never_gives_blocks_of_another_history() {
+    type Read = fn(&Hypercore) -> Result<Option<Bytes>, Error>;
+    let reads: [Read; 3] = [
+        |snapshot| snapshot.try_get(0),
+        |snapshot| Ok(snapshot.try_get_run(0, 1, 100)?.pop()),
+        |snapshot| block_on(snapshot.get_with(0, GetOptions { wait: false, ..GetOptions::default() })),
+    ];
+    for read in reads {
+        for _ in 0..50 {
+            let log = Hypercore::memory().unwrap();
+            log.append("before").unwrap();
+            let snapshot = log.snapshot().unwrap();
+            let began = AtomicBool::new(false);
+            let mut guard = log.lock();
+            let found = std::thread::scope(|threads| {
+                let reader = threads.spawn(|| {
+                    began.store(true, Ordering::Release);
+                    read(&snapshot)
+                });
+                while !began.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+                let (core, _) = guard.parts();
+                core.truncate(0).unwrap();
+                core.append(&["after".into()]).unwrap();
+                drop(guard);
+                reader.join().unwrap()
+            });
+            assert!(matches!(found, Err(Error::SnapshotLost(0))), "{found:?}");
+        }
+    }
 }
 
 #[test]
