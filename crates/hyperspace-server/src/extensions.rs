@@ -79,8 +79,11 @@ impl Extensions {
     /// A peer sent a message.
     pub(crate) fn deliver(&self, scope: Scope, remote: &[u8; 32], name: &str, data: &Bytes) {
         let (state, remote) = (self.lock(), *remote);
-        let listeners = state.listeners.get(&scope).and_then(|names| names.get(name));
-        for Listener { mailbox, session, resource, .. } in listeners.into_iter().flatten() {
+        let Some(listeners) = state.listeners.get(&scope).and_then(|names| names.get(name)) else { return };
+        // It is a slice of all that the peer sent along with it: a client that does not read for a while would keep that,
+        // megabytes for each of its messages.
+        let data = Bytes::copy_from_slice(data);
+        for Listener { mailbox, session, resource, .. } in listeners {
             let (session, resource, data) = (*session, *resource, data.clone());
             match scope {
                 Scope::Core(_) => mailbox.push(Event::Extension { session, resource, remote, data }),
@@ -181,6 +184,18 @@ mod tests {
         assert!(messages(&mailboxes[0]).is_empty());
         assert!(extensions.lock().listeners.is_empty());
     }
+
+    #[test]
+    fn a_message_that_waits_for_a_client_keeps_nothing_of_what_came_with_it() {
+        let extensions = Arc::new(Extensions::default());
+        let (core, mailbox) = (Scope::Core(DiscoveryKey::from([1; 32])), Arc::new(Mailbox::default()));
+        let _registration = extensions.register(core, "chat".into(), mailbox.clone(), 5, 6);
+        let frame = Bytes::from(vec![7; 4096]);
+        extensions.deliver(core, &[3; 32], "chat", &frame.slice(..5));
+        assert!(frame.is_unique());
+        assert_eq!(messages(&mailbox)[0].data, [7; 5][..]);
+    }
+
     #[test]
     fn messages_for_the_connection_carry_their_names() {
         let extensions = Arc::new(Extensions::default());

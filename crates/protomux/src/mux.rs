@@ -108,14 +108,20 @@ impl Protomux {
     /// Answers the oldest [`Event::RemoteOpen`] of this protocol and id with a no. Does nothing when there is
     /// none (any more): the remote may have closed the channel meanwhile.
     pub fn reject(&mut self, protocol: &str, id: Option<&[u8]>) -> Result<(), Error> {
-        let Some(topic) = self.topics.find(&TopicKey::new(protocol, id)) else {
-            return Ok(());
-        };
-        let oldest = self.topics.get(topic).and_then(|topic| topic.incoming.front().copied());
-        match oldest {
-            Some(remote) => self.reject_remote(topic, remote),
+        match self.oldest_incoming(&TopicKey::new(protocol, id), &[]) {
+            Some((topic, remote)) => self.reject_remote(topic, remote),
             None => Ok(()),
         }
+    }
+
+    /// Answers every [`Event::RemoteOpen`] of this protocol and id with a no, those included that were not polled
+    /// yet.
+    pub fn reject_all(&mut self, protocol: &str, id: Option<&[u8]>) -> Result<(), Error> {
+        let key = TopicKey::new(protocol, id);
+        while let Some((topic, remote)) = self.oldest_incoming(&key, &[]) {
+            self.reject_remote(topic, remote)?;
+        }
+        Ok(())
     }
 
     /// Closes a channel. [`Event::Closed`] follows; messages for it that were not polled yet are dropped.

@@ -44,7 +44,7 @@ impl Protomux {
         match self.remotes.get(index) {
             // It may have been sent before the remote learnt that the channel is closed.
             None => Ok(()),
-            Some(Remote::Pending(_)) => self.remotes.buffer(index, kind, reader.rest(), &self.limits),
+            Some(Remote::Pending(_)) => self.remotes.buffer(index, kind, &reader.rest(), &self.limits),
             Some(&Remote::Bound(channel)) => {
                 let messages = self.locals.get(channel).map_or(0, |channel| channel.messages);
                 match u32::try_from(kind) {

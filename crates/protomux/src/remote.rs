@@ -82,7 +82,7 @@ impl Remotes {
         &mut self,
         index: u32,
         topic: TopicId,
-        request: Request,
+        mut request: Request,
         limits: &Limits,
     ) -> Result<u64, Error> {
         if self.pending_opens >= limits.max_pending_opens {
@@ -95,6 +95,8 @@ impl Remotes {
             return Err(Error::InvalidOpen { remote_id: u64::from(index) + 1 });
         };
         let messages = Vec::new();
+        // A slice would keep the whole message of the stream, which may be a million times as long.
+        request.handshake = Bytes::copy_from_slice(&request.handshake);
         *slot = Some(Remote::Pending(Box::new(Pending {
             topic,
             request,
@@ -109,18 +111,18 @@ impl Remotes {
         Ok(serial)
     }
 
-    /// Keeps a message until the channel is answered.
+    /// Keeps a copy of a message until the channel is answered: what counts its bytes must not keep more of them.
     pub(crate) fn buffer(
         &mut self,
         index: u32,
         kind: u64,
-        payload: Bytes,
+        payload: &[u8],
         limits: &Limits,
     ) -> Result<(), Error> {
         let cost = payload.len().saturating_add(MESSAGE_COST);
         self.check_pending(cost, limits)?;
         if let Some(Some(Remote::Pending(pending))) = self.slots.get_mut(index as usize) {
-            pending.messages.push((kind, payload));
+            pending.messages.push((kind, Bytes::copy_from_slice(payload)));
             pending.message_cost = pending.message_cost.saturating_add(cost);
             self.buffered = self.buffered.saturating_add(cost);
         }

@@ -151,6 +151,36 @@ fn reject_closes_and_frees_the_id() {
     assert!(matches!(events(&mut b)[..], [Event::RemoteOpen { .. }]));
 }
 
+/// A message of the stream may hold far more than what is kept of it.
+#[test]
+fn what_waits_for_an_answer_keeps_nothing_else() {
+    let mut mux = Protomux::new();
+    let open = Bytes::from(b"\x00\x01\x01\x01p\x00handshake".to_vec());
+    mux.receive(open.clone()).unwrap();
+    let batch =
+        Bytes::from([&b"\x00\x00\x01\x03\x00hi\x00\x09\xfe\x00\x10\x00\x00"[..], &[0; 4096]].concat());
+    mux.receive(batch.clone()).unwrap();
+    assert!(matches!(events(&mut mux)[..], [Event::RemoteOpen { .. }]));
+    assert!(open.is_unique() && batch.is_unique());
+    let channel = mux.open(OpenOptions::new("p")).unwrap();
+    let opened = Event::Opened { channel, handshake: "handshake".into() };
+    assert_eq!(events(&mut mux), [opened, Event::Message { channel, kind: 0, payload: "hi".into() }]);
+}
+
+#[test]
+fn all_that_wait_are_rejected_at_once() {
+    let mut mux = Protomux::new();
+    for open in [&b"\x00\x01\x01\x01p\x00"[..], b"\x00\x01\x02\x01p\x00", b"\x00\x01\x03\x01q\x00"] {
+        receive(&mut mux, open).unwrap();
+    }
+    mux.reject_all("p", None).unwrap();
+    mux.reject_all("r", None).unwrap();
+    assert_eq!(sent(&mut mux), [&b"\x00\x02\x01"[..], b"\x00\x02\x02"]);
+    assert!(matches!(&events(&mut mux)[..], [Event::RemoteOpen { protocol, .. }] if protocol == "q"));
+    mux.reject_all("q", None).unwrap();
+    assert_nothing_kept(&mut mux);
+}
+
 #[test]
 fn several_channels_of_one_topic_pair_in_order() {
     let (mut a, mut b) = (Protomux::new(), Protomux::new());

@@ -99,6 +99,8 @@ impl OwnChannel {
         self.unsent = true;
         if self.phase == Phase::Idle {
             self.phase = Phase::Offered(connection.open_protocol(&protocol.name, None, None)?);
+            // It has answered the first that the remote opened, and there is only one.
+            connection.reject_protocol(&protocol.name, None)?;
         }
         Ok(())
     }

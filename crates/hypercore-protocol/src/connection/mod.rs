@@ -92,10 +92,14 @@ impl Connection {
             return Err(Error::AlreadyOpen);
         }
         self.check_room()?;
-        self.unpaired.remove(&discovery_key);
+        let is_answer = self.unpaired.remove(&discovery_key);
         let channel = self.channels.insert(Slot::core(*key, discovery_key));
         if self.transport.is_connected() {
             self.open_mux(channel)?;
+            if is_answer {
+                // To the first that the remote opened: there is one channel for each core.
+                self.reject_mux(&discovery_key)?;
+            }
         }
         Ok(channel)
     }
@@ -137,9 +141,9 @@ impl Connection {
         Ok(channel)
     }
 
-    /// Answers [`ConnectionEvent::RemoteProtocol`]: not spoken here.
+    /// Answers [`ConnectionEvent::RemoteProtocol`]: not spoken here, or not a second time.
     pub fn reject_protocol(&mut self, protocol: &str, id: Option<&[u8]>) -> Result<(), Error> {
-        Ok(self.mux.reject(protocol, id)?)
+        Ok(self.mux.reject_all(protocol, id)?)
     }
 
     /// Closes a channel; its [`ConnectionEvent::Closed`] follows. Nothing happens when it is closed already.
@@ -329,8 +333,8 @@ impl Connection {
 
     fn reject_mux(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
         // Whichever name the remote used; the other one does nothing.
-        self.mux.reject(PROTOCOL, Some(discovery_key.as_bytes()))?;
-        Ok(self.mux.reject(PROTOCOL_ALIAS, Some(discovery_key.as_bytes()))?)
+        self.mux.reject_all(PROTOCOL, Some(discovery_key.as_bytes()))?;
+        Ok(self.mux.reject_all(PROTOCOL_ALIAS, Some(discovery_key.as_bytes()))?)
     }
 
     fn close_because(&mut self, channel: ChannelId, reason: CloseReason) -> Result<(), Error> {
@@ -390,7 +394,11 @@ impl Connection {
         if protocol == PROTOCOL || protocol == PROTOCOL_ALIAS {
             let discovery_key =
                 id.as_deref().and_then(|id| <[u8; 32]>::try_from(id).ok()).map(DiscoveryKey::from);
-            if let Some(discovery_key) = discovery_key {
+            // Who has a channel for the core already gets no other one, as in JS. Left without an answer, it would be
+            // kept, with all that is sent on it, as long as the connection lasts.
+            let is_open =
+                |discovery_key: &DiscoveryKey| self.channels.by_discovery_key(discovery_key).is_some();
+            if let Some(discovery_key) = discovery_key.filter(|discovery_key| !is_open(discovery_key)) {
                 if self.unpaired.contains(&discovery_key) {
                     return Ok(None);
                 }

@@ -170,6 +170,65 @@ fn a_core_that_is_not_there_is_rejected() {
     pair.open(&key(1));
 }
 
+/// Opens a channel of a core without heeding that there may be one.
+fn open_once_more(connection: &mut Connection, protocol: &str, key: &Key) -> protomux::ChannelId {
+    let id = Some(Bytes::copy_from_slice(key.discovery_key().as_bytes()));
+    let options = protomux::OpenOptions { id, unique: false, ..protomux::OpenOptions::new(protocol) };
+    connection.mux.open(options).unwrap()
+}
+
+#[test]
+fn a_second_channel_for_a_core_is_rejected_at_once() {
+    for protocol in [super::PROTOCOL, super::PROTOCOL_ALIAS] {
+        let mut pair = Pair::connected();
+        let (a, b) = pair.open(&key(1));
+        for _ in 0..3 {
+            let second = open_once_more(&mut pair.a, protocol, &key(1));
+            pair.a.mux.send(second, 2, &[0; 40_000]).unwrap();
+            assert_eq!(pair.run(), (vec![], vec![]));
+            assert_eq!(pair.a.mux.send(second, 2, b"x"), Err(protomux::Error::ChannelClosed));
+        }
+        assert!(!pair.b.is_paused() && pair.b.unpaired.is_empty());
+        // The first one is as it was, and an honest open after it is answered.
+        pair.a.send(a, data(1)).unwrap();
+        assert_eq!(pair.run().1, [message(b, data(1))]);
+        pair.a.close(a).unwrap();
+        pair.run();
+        let again = pair.a.open(&key(1)).unwrap();
+        assert_eq!(pair.run().1, [ConnectionEvent::DiscoveryKey(key(1).discovery_key())]);
+        pair.b.open(&key(1)).unwrap();
+        let (events, _) = pair.run();
+        assert!(matches!(events[..], [ConnectionEvent::Opened { channel, .. }] if channel == again));
+    }
+}
+
+#[test]
+fn of_several_channels_for_a_core_the_first_is_answered() {
+    for accept in [true, false] {
+        let mut pair = Pair::connected();
+        let first = pair.a.open(&key(1)).unwrap();
+        let more = [super::PROTOCOL, super::PROTOCOL_ALIAS]
+            .map(|protocol| open_once_more(&mut pair.a, protocol, &key(1)));
+        let (_, events) = pair.run();
+        let discovery_key = key(1).discovery_key();
+        assert_eq!(events, [ConnectionEvent::DiscoveryKey(discovery_key)]);
+        if accept {
+            pair.b.open(&key(1)).unwrap();
+        } else {
+            pair.b.reject(&discovery_key).unwrap();
+        }
+        let (events, _) = pair.run();
+        match events[..] {
+            [ConnectionEvent::Opened { channel, .. }] if accept => assert_eq!(channel, first),
+            [ConnectionEvent::Closed { channel, .. }] if !accept => assert_eq!(channel, first),
+            _ => panic!("{events:?}"),
+        }
+        for second in more {
+            assert_eq!(pair.a.mux.send(second, 2, b"x"), Err(protomux::Error::ChannelClosed));
+        }
+    }
+}
+
 #[test]
 fn closing_is_told_once_on_both_sides_and_the_core_can_be_opened_again() {
     let mut pair = Pair::connected();
