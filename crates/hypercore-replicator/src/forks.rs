@@ -11,13 +11,13 @@ use crate::events::CloseReason;
 use crate::in_flight::Pending;
 use crate::peer::PeerId;
 use crate::replicator::Replicator;
+use crate::schedule::{MAX_SPAN, MAX_UNSENT};
 
-/// Forks that are looked at side by side; the newest ones are kept.
-const MAX_FORKS: usize = 8;
 /// Answers after which the search for the common start is given up. It halves a range each time.
 const MAX_STEPS: u32 = 512;
 
-/// Forks newer than ours that peers have shown.
+/// Forks newer than ours that peers have shown. Anybody can name any number: what is not verified is kept only as long as
+/// a peer names it, so that there is at most one such attempt for each peer, and goes before nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Reorgs {
     attempts: BTreeMap<u64, Attempt>,
@@ -63,36 +63,46 @@ impl Reorgs {
         }
     }
 
+    /// A peer does not show this fork any more; nobody else does either unless `is_shown`.
+    fn left(&mut self, fork: u64, id: PeerId, is_shown: bool) {
+        let Some(attempt) = self.attempts.get_mut(&fork) else { return };
+        attempt.refused.remove(&id);
+        // What is verified is true, whoever goes on with it.
+        if !is_shown && attempt.reorg.is_none() {
+            self.attempts.remove(&fork);
+        }
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         self.attempts.values().any(|attempt| attempt.in_flight)
     }
 
     fn attempt(&mut self, fork: u64) -> Option<&mut Attempt> {
         // A fork whose roots are verified goes before every older one.
-        let better = self.attempts.iter().any(|(number, attempt)| *number > fork && attempt.reorg.is_some());
-        if better {
+        let newer = fork.checked_add(1)?;
+        if self.attempts.range(newer..).any(|(_, attempt)| attempt.reorg.is_some()) {
             return None;
         }
-        if !self.attempts.contains_key(&fork) {
-            if self.attempts.len() >= MAX_FORKS {
-                let (oldest, _) = self.attempts.first_key_value()?;
-                if *oldest > fork {
-                    return None;
-                }
-                self.attempts.pop_first();
-            }
-            self.attempts.insert(fork, Attempt::default());
-        }
-        self.attempts.get_mut(&fork)
+        Some(self.attempts.entry(fork).or_default())
     }
 }
 
 impl Replicator {
+    /// A peer is gone, or on another fork than this one.
+    pub(crate) fn left_fork(&mut self, id: PeerId, fork: u64) {
+        let is_shown = self.peers.values().any(|peer| !peer.closing && peer.remote.fork == fork);
+        self.reorgs.left(fork, id, is_shown);
+    }
+
     /// Asks a peer that is on a newer fork for its roots, or for what the search needs next.
     pub(crate) fn schedule_fork(&mut self, id: PeerId, core: &Core, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let (fork, length) = (peer.remote.fork, peer.remote.length);
         if !self.options.allow_fork || fork <= core.fork() || length == 0 {
+            return;
+        }
+        // It may name one fork after the other, and read nothing.
+        if peer.outbox.len() >= MAX_UNSENT || peer.span() >= MAX_SPAN {
             return;
         }
         let Some(attempt) = self.reorgs.attempt(fork) else { return };
@@ -161,7 +171,8 @@ impl Replicator {
 
     fn advance_reorg(&mut self, id: PeerId, proof: &Proof, core: &mut Core) -> Result<(), ReceiveError> {
         let fork = proof.fork;
-        let Some(attempt) = self.reorgs.attempt(fork) else { return Ok(()) };
+        // Without one, nobody shows the fork any more.
+        let Some(attempt) = self.reorgs.attempts.get_mut(&fork) else { return Ok(()) };
         attempt.steps += 1;
         if attempt.steps > MAX_STEPS {
             attempt.refused.insert(id);

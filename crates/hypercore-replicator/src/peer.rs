@@ -163,6 +163,11 @@ impl Peer {
         self.download.as_ref().map_or(0, |download| download.in_flight.len())
     }
 
+    /// Numbers of requests from the oldest that is not answered to the newest.
+    pub(crate) fn span(&self) -> usize {
+        self.download.as_ref().map_or(0, |download| download.in_flight.span())
+    }
+
     /// Whether there is anything to send.
     pub(crate) fn has_work(&self) -> bool {
         self.sync_due

@@ -146,6 +146,7 @@ impl Replicator {
     ) -> bool {
         let Some(mut peer) = self.peers.remove(&id) else { return false };
         self.release_requests(id, &mut peer);
+        self.left_fork(id, peer.remote.fork);
         self.hungry.remove(&id);
         if self.manifest_from == Some(id) {
             self.manifest_from = None;

@@ -19,9 +19,9 @@ use crate::wants::SEGMENT;
 use crate::wishes::PRIORITIES;
 
 /// Requests that wait for a connection that does not take them.
-const MAX_UNSENT: usize = 2_048;
+pub(crate) const MAX_UNSENT: usize = 2_048;
 /// Numbers of requests that a peer may leave open behind one that it does not answer.
-const MAX_SPAN: usize = 8_192;
+pub(crate) const MAX_SPAN: usize = 8_192;
 /// Blocks in a row of a range without order: their proofs share nodes.
 const CHUNK: u32 = 32;
 /// Ranges looked at for one peer in one go (npm `hypercore` 11: `MAX_RANGES`).

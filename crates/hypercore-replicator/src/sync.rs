@@ -26,12 +26,17 @@ impl Replicator {
         if (sync.fork, sync.length) != (peer.remote.fork, peer.remote.length) {
             self.reorgs.forgive(sync.fork, id);
         }
-        if sync.fork != peer.remote.fork {
+        let before = peer.remote.fork;
+        if sync.fork != before {
             // What it told was about another history.
             peer.local_wants.forget_all();
             peer.ask_soon();
         }
         peer.remote = sync;
+        if sync.fork != before {
+            self.left_fork(id, before);
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
         if !sync.downloading && !downloading {
             return self.close(id, CloseReason::Idle);
         }

@@ -170,6 +170,40 @@ fn who_clears_what_is_being_fetched_has_not_lied() {
     }
 }
 
+/// Lets two sides say all that they have to say to one another.
+fn settle(writer: &mut Side, reader: &mut Side) {
+    for _ in 0..20 {
+        let to_reader = writer.transmit(A);
+        reader.handle(A, to_reader);
+        let to_writer = reader.transmit(A);
+        writer.handle(A, to_writer);
+    }
+}
+
+#[test]
+fn forks_that_nobody_proves_are_in_nobodys_way() {
+    for stay in [true, false] {
+        let mut writer = Side::writer(10);
+        let mut reader = acquainted(&mut writer, 10);
+        for liar in (10..30).map(PeerId) {
+            reader.open(liar);
+            for n in 0..20 {
+                reader.handle(liar, vec![synchronize(5, 1_000_000 + liar.0 * 100 + n)]);
+                requests(&mut reader, liar);
+            }
+            if !stay {
+                let Side { core, demand, replicator, now } = &mut reader;
+                replicator.close_peer(liar, true, core, demand, *now);
+            }
+        }
+        writer.core.truncate(5).unwrap();
+        writer.changed();
+        let _update = want(&mut reader, Want::Upgrade { length: 10, fork: 0 });
+        settle(&mut writer, &mut reader);
+        assert_eq!((reader.core.fork(), reader.core.length()), (1, 5));
+    }
+}
+
 #[test]
 fn who_never_answers_an_offered_channel_keeps_nobody_waiting() {
     let mut writer = Side::writer(4);

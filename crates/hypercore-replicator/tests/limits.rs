@@ -100,6 +100,19 @@ fn a_peer_that_does_not_read_costs_little() {
 }
 
 #[test]
+fn a_peer_that_names_fork_after_fork_and_does_not_read_costs_little() {
+    let writer = Side::writer(10);
+    let mut reader = Side::reader(&writer, Options::default());
+    reader.open(PEER);
+    for fork in 1..10_000 {
+        let sync = Synchronize { fork, length: 5, uploading: true, downloading: true, ..Default::default() };
+        reader.handle(PEER, vec![Message::Synchronize(sync)]);
+    }
+    let waiting = reader.transmit(PEER).len();
+    assert!(waiting < 3_000, "{waiting}");
+}
+
+#[test]
 fn peers_take_turns() {
     let mut writer = Side::writer(100);
     let peers = [PeerId(1), PeerId(2), PeerId(3)];
