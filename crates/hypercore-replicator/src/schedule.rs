@@ -91,11 +91,12 @@ impl Replicator {
 
     /// Whether a peer may be asked for one thing more.
     pub(crate) fn has_room(peer: &Peer) -> bool {
-        let Some(download) = &peer.download else { return peer.is_active() };
+        // Also of one that was never asked for anything yet: it can have us ask again and again which blocks it has.
         peer.is_active()
-            && download.in_flight.len() < download.window.limit()
-            && download.in_flight.span() < MAX_SPAN
             && peer.outbox.len() < MAX_UNSENT
+            && peer.download.as_ref().is_none_or(|download| {
+                download.in_flight.len() < download.window.limit() && download.in_flight.span() < MAX_SPAN
+            })
     }
 
     fn schedule_manifest(&mut self, id: PeerId, core: &Core, now: Instant) {

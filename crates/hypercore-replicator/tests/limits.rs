@@ -112,6 +112,45 @@ fn a_peer_that_names_fork_after_fork_and_does_not_read_costs_little() {
     assert!(waiting < 3_000, "{waiting}");
 }
 
+/// Each time blocks go, what is there has to be asked anew.
+#[test]
+fn a_peer_that_drops_blocks_again_and_again_and_does_not_read_costs_little() {
+    let mut writer = Side::writer(10);
+    let mut reader = Side::reader(&writer, Options::default());
+    for side in [&mut writer, &mut reader] {
+        side.replicator.set_downloading(true, &mut side.core, &mut side.demand, side.now);
+        side.open(PEER);
+    }
+    let block = |reader: &mut Side, index| {
+        let (_, reply) = reader.demand.add(Want::Block { index }, WantOptions::default()).unwrap();
+        reader.changed();
+        reply
+    };
+    let _last = block(&mut reader, 9);
+    for _ in 0..10 {
+        let to_reader = writer.transmit(PEER);
+        reader.handle(PEER, to_reader);
+        let to_writer = reader.transmit(PEER);
+        writer.handle(PEER, to_writer);
+    }
+    // Another one, which is never asked for a block as it says that it has none.
+    let other = PeerId(2);
+    let drop = || vec![Message::Range(Range { drop: true, start: 0, length: 10 })];
+    reader.open(other);
+    reader.handle(other, vec![synchronize(10)]);
+    reader.handle(PEER, drop());
+    let _reply = block(&mut reader, 5);
+    for _ in 0..10_000 {
+        reader.handle(other, drop());
+    }
+    let waiting = reader.transmit(other);
+    assert!(waiting.len() < 3_000, "{}", waiting.len());
+    assert!(waiting.iter().any(|message| matches!(message, Message::Want(_))));
+    // Once it reads it is asked as ever.
+    reader.handle(other, drop());
+    assert!(matches!(reader.transmit(other)[..], [Message::Want(_)]));
+}
+
 #[test]
 fn peers_take_turns() {
     let mut writer = Side::writer(100);
