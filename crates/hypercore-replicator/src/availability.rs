@@ -6,7 +6,8 @@ use hypercore::Error;
 use hypercore::core::Core;
 use hypercore::demand::{Demand, DemandId};
 
-use crate::peer::Peer;
+use crate::forks::Progress;
+use crate::peer::{Peer, PeerId};
 use crate::replicator::Replicator;
 
 /// Peers that an update waits for (npm `hypercore` 11: `MAX_PEERS_UPGRADE`).
@@ -58,8 +59,8 @@ impl Replicator {
 
     fn best_upgrade_hope(&self, asked: usize, core: &Core, now: Instant) -> Hope {
         let mut recheck = None;
-        for peer in self.peers.values().filter(|peer| peer.is_active()).take(asked) {
-            match self.upgrade_hope(peer, core, now) {
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.is_active()).take(asked) {
+            match self.upgrade_hope(*id, peer, core, now) {
                 Hope::Yes => return Hope::Yes,
                 Hope::Until(at) => recheck = earlier(recheck, at),
                 Hope::No => {}
@@ -84,17 +85,27 @@ impl Replicator {
         self.opening_until.filter(|until| self.opening > 0 && *until > now)
     }
 
-    fn upgrade_hope(&self, peer: &Peer, core: &Core, now: Instant) -> Hope {
+    fn upgrade_hope(&self, id: PeerId, peer: &Peer, core: &Core, now: Instant) -> Hope {
         if !peer.synced {
             return until(peer.opened + self.options.patience, now);
         }
-        if peer.remote.fork > core.fork() && self.options.allow_fork && peer.remote.length > 0 {
-            return Hope::Yes;
+        if peer.remote.fork > core.fork() {
+            return self.fork_hope(id, peer, now);
         }
         if peer.remote.fork != core.fork() || peer.remote.length <= core.length() {
             return Hope::No;
         }
         if peer.acked != core.length() || peer.remote.can_upgrade { Hope::Yes } else { Hope::No }
+    }
+
+    /// A newer fork is followed only together with peers that can prove where it leaves ours: hope lasts while one is
+    /// asked for that, and while this one may yet say that it has a block to ask for.
+    fn fork_hope(&self, id: PeerId, peer: &Peer, now: Instant) -> Hope {
+        match self.reorgs.progress(peer.remote.fork, id) {
+            Progress::InFlight => Hope::Yes,
+            Progress::Resting => peer.asked.map_or(Hope::No, |asked| until(asked + WANT_GRACE, now)),
+            Progress::Hopeless => Hope::No,
+        }
     }
 
     /// Ends gets that do not want to wait for a peer that may come one day.
@@ -113,8 +124,8 @@ impl Replicator {
         let mut gone = Vec::new();
         'wants: for (index, id) in &self.wishes.if_available {
             let mut unknown = None;
-            for peer in self.peers.values().filter(|peer| peer.is_active()) {
-                match self.block_hope(peer, *index, core, now) {
+            for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.is_active()) {
+                match self.block_hope(*id, peer, *index, core, now) {
                     Hope::Yes => continue 'wants,
                     Hope::Until(at) => unknown = earlier(unknown, at),
                     Hope::No => {}
@@ -131,12 +142,12 @@ impl Replicator {
         }
     }
 
-    fn block_hope(&self, peer: &Peer, index: u64, core: &Core, now: Instant) -> Hope {
+    fn block_hope(&self, id: PeerId, peer: &Peer, index: u64, core: &Core, now: Instant) -> Hope {
         if !peer.synced {
             return until(peer.opened + self.options.patience, now);
         }
-        if peer.remote.fork > core.fork() && self.options.allow_fork && peer.remote.length > index {
-            return Hope::Yes;
+        if peer.remote.fork > core.fork() && peer.remote.length > index {
+            return self.fork_hope(id, peer, now);
         }
         if peer.remote.fork != core.fork() || peer.remote.length <= index || !peer.remote.uploading {
             return Hope::No;

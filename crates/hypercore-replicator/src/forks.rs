@@ -33,7 +33,26 @@ struct Attempt {
     steps: u32,
 }
 
+/// What there is to be had from a peer that is on a newer fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Somebody was asked.
+    InFlight,
+    /// It has nothing that it could be asked for.
+    Resting,
+    /// It would not or could not prove it, or the fork is not to be followed.
+    Hopeless,
+}
+
 impl Reorgs {
+    pub(crate) fn progress(&self, fork: u64, id: PeerId) -> Progress {
+        match self.attempts.get(&fork) {
+            Some(attempt) if attempt.in_flight => Progress::InFlight,
+            Some(attempt) if !attempt.refused.contains(&id) => Progress::Resting,
+            _ => Progress::Hopeless,
+        }
+    }
+
     /// Nothing up to this fork matters any more.
     pub(crate) fn forget(&mut self, fork: u64) {
         self.attempts.retain(|number, _| *number > fork);

@@ -4,7 +4,7 @@ mod side;
 
 use std::time::Duration;
 
-use hypercore::demand::{Reply, Want, WantOptions};
+use hypercore::demand::{Outcome, Reply, Want, WantOptions};
 use hypercore::proof::Proof;
 use hypercore_protocol::Message;
 use hypercore_protocol::messages::{Data, NoData, Range, Request, Synchronize};
@@ -202,6 +202,43 @@ fn forks_that_nobody_proves_are_in_nobodys_way() {
         settle(&mut writer, &mut reader);
         assert_eq!((reader.core.fork(), reader.core.length()), (1, 5));
     }
+}
+
+#[test]
+fn a_fork_that_the_only_peer_cannot_prove_is_not_waited_for() {
+    let mut writer = Side::writer(40);
+    let mut reader = acquainted(&mut writer, 40);
+    reader.replicator.close_peer(A, true, &mut reader.core, &mut reader.demand, reader.now);
+    writer.core.truncate(21).unwrap();
+    writer.core.append(&(0..7).map(|n| format!("new {n}").into()).collect::<Vec<_>>()).unwrap();
+    // Somebody who follows the writer and has none of its blocks.
+    reader.open(B);
+    reader.handle(B, vec![synchronize(28, 1)]);
+    let mut update = want(&mut reader, Want::Upgrade { length: 41, fork: 0 });
+    let options = WantOptions { if_available: true, ..WantOptions::default() };
+    let (_, mut get) = reader.demand.add(Want::Block { index: 3 }, options).unwrap();
+    reader.changed();
+    assert!(update.try_recv().unwrap().is_none() && get.try_recv().unwrap().is_none());
+    let roots = requests(&mut reader, B).pop().unwrap();
+    let proof = writer.core.prove(&roots.proof).unwrap();
+    reader.handle(B, vec![Message::Data(Data { request: roots.id, proof })]);
+    assert!(reader.transmit(B).iter().any(|message| matches!(message, Message::Want(_))));
+    // It may say that it has some of them.
+    assert!(update.try_recv().unwrap().is_none() && get.try_recv().unwrap().is_none());
+    let given_up = reader.now + Options::default().patience;
+    while let Some(now) = reader.replicator.next_deadline().filter(|next| *next < given_up) {
+        reader.now = now;
+        reader.replicator.handle_timeout(&mut reader.core, &mut reader.demand, now);
+    }
+    assert!(get.try_recv().unwrap().is_some_and(|outcome| outcome.is_err()));
+    assert!(matches!(update.try_recv().unwrap(), Some(Ok(Outcome::Upgrade(false)))));
+    // And nobody waits once it has said that it cannot.
+    reader.handle(B, vec![has(0, 28, false)]);
+    let search = requests(&mut reader, B).pop().unwrap();
+    let mut update = want(&mut reader, Want::Upgrade { length: 41, fork: 0 });
+    assert!(update.try_recv().unwrap().is_none());
+    reader.handle(B, vec![Message::NoData(NoData { request: search.id, reason: 1 })]);
+    assert!(matches!(update.try_recv().unwrap(), Some(Ok(Outcome::Upgrade(false)))));
 }
 
 #[test]
