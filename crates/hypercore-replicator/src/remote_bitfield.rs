@@ -269,12 +269,22 @@ impl RemoteBitfield {
         }
     }
 
+    /// Takes a run over into the pages of bits. Those that lie within it go, as runs say it all: kept, they would be
+    /// filled anew by every such message, a few bytes that cost megabytes of writing.
     fn fill_pages(&mut self, start: u64, end: u64, value: bool) {
-        let last = (end - 1) / PAGE_BITS;
-        for (page, bits) in self.pages.range_mut(start / PAGE_BITS..=last) {
-            let from = start.saturating_sub(page_start(*page)) as usize;
-            let to = (end - page_start(*page)).min(PAGE_BITS) as usize;
-            fill(bits, from, to, value);
+        let (mut at, last) = (start / PAGE_BITS, (end - 1) / PAGE_BITS);
+        while let Some((&page, bits)) = self.pages.range_mut(at..=last).next() {
+            let from = start.saturating_sub(page_start(page));
+            let to = (end - page_start(page)).min(PAGE_BITS);
+            if to - from == PAGE_BITS {
+                self.pages.remove(&page);
+            } else {
+                fill(bits, from as usize, to as usize, value);
+            }
+            if page == last {
+                break;
+            }
+            at = page + 1;
         }
     }
 
@@ -371,6 +381,9 @@ mod tests {
         prop_oneof![
             (at.clone(), 1u64..3_000).prop_map(|(start, length)| Step::Set(start, start + length)),
             (at.clone(), 1u64..3_000).prop_map(|(start, length)| Step::Clear(start, start + length)),
+            (0u64..10_000, 30_000u64..80_000, any::<bool>()).prop_map(|(start, length, set)| {
+                if set { Step::Set(start, start + length) } else { Step::Clear(start, start + length) }
+            }),
             (0u64..2_000, prop::collection::vec(prop_oneof![Just(0), Just(u32::MAX), any::<u32>()], 1..300))
                 .prop_map(|(word, words)| Step::Insert(word * 32, words)),
         ]
@@ -420,6 +433,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn pages_within_a_run_are_not_written_again_and_again() {
+        let fragmented = |bitfield: &mut RemoteBitfield| {
+            for i in 1..=MAX_PAGES as u64 {
+                bitfield.insert(i * PAGE_BITS, vec![0x5555_5555; 1_024].into_iter());
+            }
+            assert_eq!(bitfield.pages.len(), MAX_PAGES);
+        };
+        let mut bitfield = RemoteBitfield::default();
+        fragmented(&mut bitfield);
+        bitfield.clear_range(PAGE_BITS + 1, u64::MAX);
+        assert_eq!(bitfield.pages.len(), 1, "the one that is not within it");
+        assert!(bitfield.get(PAGE_BITS) && bitfield.next_set(PAGE_BITS + 1, u64::MAX).is_none());
+        fragmented(&mut bitfield);
+        bitfield.set_range(1, 1 << 50);
+        assert!(bitfield.pages.is_empty());
+        assert!(!bitfield.get(0) && bitfield.covers(1, 1 << 50) && !bitfield.get(1 << 50));
+        fragmented(&mut bitfield);
+        bitfield.set_range(0, 1 << 50);
+        assert_eq!((bitfield.pages.len(), bitfield.contiguous_length()), (0, 1 << 50));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Requests of one peer that wait for their answer (npm `hypercore` 11, `lib/receiver-queue.js`).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use hypercore_protocol::messages::{Message, Request};
 
@@ -9,13 +9,17 @@ use hypercore_protocol::messages::{Message, Request};
 pub(crate) struct UploadQueue {
     urgent: VecDeque<Request>,
     normal: VecDeque<Request>,
+    /// The one with the number 0, which asks whether we are on two histories; a newer one takes its place.
+    conflict_check: Option<Request>,
+    /// Numbers of those that wait in either: whoever takes back what does not wait has nothing searched.
+    waiting: HashSet<u64>,
     /// Answers that are ready to be sent.
     ready: VecDeque<Message>,
 }
 
 impl UploadQueue {
     pub(crate) fn len(&self) -> usize {
-        self.urgent.len() + self.normal.len()
+        self.urgent.len() + self.normal.len() + usize::from(self.conflict_check.is_some())
     }
 
     /// True when there is nothing to answer and no answer to send.
@@ -23,25 +27,28 @@ impl UploadQueue {
         !self.has_requests() && self.ready.is_empty()
     }
 
-    /// Adds a request. One with the same number is replaced, as JS does.
+    /// Adds a request.
     pub(crate) fn push(&mut self, request: Request) {
-        // Numbers of honest peers come around rarely, and then at the front: look at the ends only when it pays.
         if request.id == 0 {
-            self.normal.retain(|queued| queued.id != 0);
+            self.conflict_check = Some(request);
+            return;
         }
-        if request.priority > 0 {
-            self.urgent.push_back(request);
-        } else {
-            self.normal.push_back(request);
-        }
+        self.waiting.insert(request.id);
+        let queue = if request.priority > 0 { &mut self.urgent } else { &mut self.normal };
+        queue.push_back(request);
     }
 
     /// Takes a request back.
     pub(crate) fn cancel(&mut self, id: u64) {
-        for queue in [&mut self.urgent, &mut self.normal] {
-            if let Some(at) = queue.iter().position(|queued| queued.id == id) {
-                queue.remove(at);
-                return;
+        if id == 0 {
+            self.conflict_check = None;
+        }
+        if self.waiting.remove(&id) {
+            for queue in [&mut self.urgent, &mut self.normal] {
+                if let Some(at) = queue.iter().position(|queued| queued.id == id) {
+                    queue.remove(at);
+                    return;
+                }
             }
         }
         self.ready.retain(|message| match message {
@@ -55,13 +62,19 @@ impl UploadQueue {
     pub(crate) fn take(&mut self, count: usize) -> Vec<Request> {
         let urgent = self.urgent.len().min(count);
         let mut taken: Vec<Request> = self.urgent.drain(..urgent).collect();
-        let normal = self.normal.len().min(count - urgent);
+        if taken.len() < count {
+            taken.extend(self.conflict_check.take());
+        }
+        let normal = self.normal.len().min(count - taken.len());
         taken.extend(self.normal.drain(..normal));
+        for request in &taken {
+            self.waiting.remove(&request.id);
+        }
         taken
     }
 
     pub(crate) fn has_requests(&self) -> bool {
-        !self.urgent.is_empty() || !self.normal.is_empty()
+        !self.urgent.is_empty() || self.conflict_check.is_some() || !self.normal.is_empty()
     }
 
     pub(crate) fn answer(&mut self, message: Message) {
@@ -93,14 +106,25 @@ mod tests {
         let order: Vec<u64> = queue.take(3).into_iter().map(|request| request.id).collect();
         assert_eq!(order, [5, 1, 3]);
         assert_eq!(queue.len(), 1);
+        queue.cancel(4);
+        queue.cancel(4);
+        assert!(queue.is_empty() && queue.waiting.is_empty());
     }
 
     #[test]
     fn a_conflict_check_waits_once() {
         let mut queue = UploadQueue::default();
-        for _ in 0..10 {
-            queue.push(request(0, 0));
+        for id in 1..=3 {
+            queue.push(request(id, 0));
         }
-        assert_eq!(queue.len(), 1);
+        for priority in [0, 0, 1, 0] {
+            queue.push(request(0, priority));
+        }
+        assert_eq!(queue.len(), 4);
+        let order: Vec<u64> = queue.take(3).into_iter().map(|request| request.id).collect();
+        assert_eq!(order, [0, 1, 2]);
+        queue.push(request(0, 0));
+        queue.cancel(0);
+        assert_eq!((queue.len(), queue.take(3).len()), (1, 1));
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Channel {
     pub(super) ticket: Option<PeerTicket>,
     pub(super) open: bool,
     /// What has arrived and was not taken over yet.
-    pub(super) arrived: Vec<Message>,
+    arrived: Vec<Message>,
     /// It stands in the queue of those that have something to send.
     queued: bool,
 }
@@ -38,6 +38,8 @@ pub(super) struct Channels {
     by_peer: HashMap<PeerId, ChannelId>,
     /// Who has messages that arrived, in the order of their first ones.
     arrived: VecDeque<ChannelId>,
+    /// How many messages they have.
+    waiting: usize,
     /// Who has something to send, in the order of their turns.
     sending: VecDeque<ChannelId>,
     banned: HashSet<DiscoveryKey>,
@@ -52,6 +54,7 @@ impl Channels {
     pub(super) fn remove(&mut self, id: ChannelId) -> Option<Channel> {
         let channel = self.by_id.remove(&id)?;
         self.by_peer.remove(&channel.peer);
+        self.waiting -= channel.arrived.len();
         Some(channel)
     }
 
@@ -78,7 +81,21 @@ impl Channels {
                 self.arrived.push_back(id);
             }
             channel.arrived.push(message);
+            self.waiting += 1;
         }
+    }
+
+    /// Takes over what has arrived for a channel.
+    pub(super) fn take_arrived(&mut self, id: ChannelId) -> Vec<Message> {
+        let arrived = self.by_id.get_mut(&id).map(|channel| std::mem::take(&mut channel.arrived));
+        let arrived = arrived.unwrap_or_default();
+        self.waiting -= arrived.len();
+        arrived
+    }
+
+    /// How many messages have arrived and were not taken over yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// The next channel that has messages.

@@ -33,6 +33,9 @@ pub(super) const TRANSMIT_STOP: usize = 8 * 1024 * 1024;
 /// How long the task works on what has arrived before it writes what came of that and lets others have the thread:
 /// the answers of a burst about a thousand cores, each with a signature to check, are not made in one breath.
 const BREATH: Duration = Duration::from_millis(5);
+/// How many messages are sorted before those who got them have their turns: one frame may hold millions of tiny ones,
+/// which would take as many times the memory, and a core's lock all the while that they are worked on.
+const PORTION: usize = 1024;
 /// How long the rest may take when the connection is closed from this side.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -55,6 +58,8 @@ pub(super) struct Driver<IO> {
     to_open: BTreeMap<DiscoveryKey, FindingPeers>,
     /// There is more to do than one breath allowed; until it is done, nothing more is read.
     backlog: bool,
+    /// Messages since the last read.
+    burst: usize,
     /// The owner has not said yet that it may go on behind the handshake.
     held: bool,
     /// The owner knows who the remote is.
@@ -101,6 +106,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
             progress,
             to_open: BTreeMap::new(),
             backlog: false,
+            burst: 0,
             held: false,
             is_met: false,
             ending: false,
@@ -226,17 +232,19 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
         self.take_arrived(breath_ends)
     }
 
-    /// Takes over what the connection has received: all messages of one core together.
+    /// Takes over what the connection has received: all messages of one core together, a portion at a time.
     fn take_arrived(&mut self, breath_ends: Instant) -> Result<(), Error> {
         self.backlog = true;
-        let mut messages = 0;
-        while !self.is_held()
-            && let Some(event) = self.connection.poll_event()?
-        {
+        let mut is_more = true;
+        while !self.is_held() && self.channels.waiting() < PORTION {
+            let Some(event) = self.connection.poll_event()? else {
+                is_more = false;
+                break;
+            };
             let message = matches!(event, ConnectionEvent::Message { .. });
             match event {
                 ConnectionEvent::Message { channel: id, message } => {
-                    messages += 1;
+                    self.burst += 1;
                     self.channels.arrived(id, message);
                 }
                 ConnectionEvent::DiscoveryKey(discovery_key) => self.on_discovery_key(&discovery_key)?,
@@ -270,8 +278,8 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                 return Ok(());
             }
         }
-        if messages > 0 {
-            self.wire.set_messages(messages);
+        if !is_more && self.burst > 0 {
+            self.wire.set_messages(std::mem::take(&mut self.burst));
         }
         if self.is_held() {
             // What is left keeps more from being read.
@@ -283,7 +291,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                 return Ok(());
             }
         }
-        self.backlog = false;
+        self.backlog = is_more;
         Ok(())
     }
 

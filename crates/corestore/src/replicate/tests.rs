@@ -10,7 +10,7 @@ use hypercore::proof::{ProofRequest, RequestBlock};
 use hypercore::session::WeakHypercore;
 use hypercore::storage::Database;
 use hypercore::{DiscoveryKey, Error, Hypercore, Key, UpdateOptions};
-use hypercore_protocol::messages::{Request, Synchronize};
+use hypercore_protocol::messages::{Extension, Request, Synchronize};
 use hypercore_protocol::{
     ChannelId, Connection, ConnectionEvent, ConnectionOptions, HandshakeResult, KeyPair, Message, Pattern,
 };
@@ -384,6 +384,33 @@ async fn extension_messages_reach_the_sink() {
     assert_eq!(a.hub.broadcast_extension(&core, "chat", &large.slice(1..)), Ok(1));
     eventually("the largest is heard", || heard.lock().unwrap().len() > 2).await;
     assert_eq!(heard.lock().unwrap()[2].3.len(), ExtensionError::MAX_MESSAGE);
+}
+
+#[tokio::test]
+async fn of_a_frame_full_of_tiny_messages_none_is_lost() {
+    let store = Store::new(1);
+    let log = store.create(9);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let sink = heard.clone();
+    store.hub.set_extension_sink(Some(Arc::new(move |_: &_, _: &_, _: &_, message: Bytes| {
+        sink.lock().unwrap().push(message);
+    })));
+    let (io, far) = tokio::io::duplex(64 * 1024);
+    let _connection = store.replicate(false, io);
+    let mut rogue = Rogue::new(far);
+    let channel = rogue.open(&log.key()).await;
+    rogue.connection.cork();
+    for i in 0..20_000u32 {
+        let message = Bytes::copy_from_slice(&i.to_le_bytes());
+        let message = Message::Extension(Extension { name: "chat".into(), message });
+        rogue.connection.send(channel, message).unwrap();
+    }
+    rogue.connection.uncork();
+    rogue.write().await;
+    eventually("all are heard", || heard.lock().unwrap().len() == 20_000).await;
+    assert!(
+        (0..20_000u32).zip(heard.lock().unwrap().iter()).all(|(i, message)| message[..] == i.to_le_bytes())
+    );
 }
 
 /// Messages, and the public keys of those who sent them.

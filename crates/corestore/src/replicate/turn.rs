@@ -38,11 +38,11 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin + 'static> Driver<IO> {
                 replicator.handle_timeout(log, demand, now);
             }
             if let Cause::Channel(id) = cause
-                && let Some(channel) = self.channels.get_mut(id)
+                && let Some(channel) = self.channels.get(id)
                 && channel.open
             {
                 let peer = channel.peer;
-                let arrived = std::mem::take(&mut channel.arrived);
+                let arrived = self.channels.take_arrived(id);
                 if !arrived.is_empty() {
                     replicator.handle(peer, arrived, log, demand, now);
                 }
