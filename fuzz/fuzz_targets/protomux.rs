@@ -16,8 +16,16 @@ fuzz_target!(|data: &[u8]| {
     while let Some((&length, after)) = rest.split_first() {
         let (message, next) = after.split_at(usize::from(length).min(after.len()));
         rest = next;
-        let failed = mux.receive(Bytes::copy_from_slice(message)).is_err();
-        while let Some(event) = mux.poll_event() {
+        let mut failed = mux.receive(Bytes::copy_from_slice(message)).is_err();
+        loop {
+            let event = match mux.poll_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(_) => {
+                    failed = true;
+                    break;
+                }
+            };
             // Every other channel that the remote opens is accepted.
             if let Event::RemoteOpen { protocol, id, .. } = event {
                 if protocol.len() % 2 == 0 {

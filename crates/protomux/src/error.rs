@@ -2,7 +2,7 @@ use compact_codec::DecodeError;
 
 /// Why a call or a message of the remote was refused.
 ///
-/// Errors of [`receive`](crate::Protomux::receive) mean that the two sides no longer agree on what is open: the
+/// Errors of [`receive`](crate::Protomux::receive) and [`poll_event`](crate::Protomux::poll_event) mean that the two sides no longer agree on what is open: the
 /// stream below should be closed, as the JS peers do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -51,9 +51,13 @@ pub enum Error {
         /// The configured limit.
         limit: usize,
     },
-    /// More events wait than are kept.
-    #[error("{limit} events already wait; poll all events after every received message")]
-    TooManyEvents {
+    /// More of the remote waits for events to be polled than is kept.
+    #[error(
+        "{unread} bytes of the remote already wait, the limit is {limit}; poll all events after every message"
+    )]
+    TooMuchUnread {
+        /// Bytes waiting.
+        unread: usize,
         /// The configured limit.
         limit: usize,
     },

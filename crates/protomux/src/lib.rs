@@ -38,13 +38,13 @@
 //! a.send(ours, 0, b"hello")?;
 //! exchange(&mut a, &mut b)?;
 //!
-//! assert!(matches!(b.poll_event(), Some(Event::RemoteOpen { protocol, .. }) if protocol == "greeting"));
+//! assert!(matches!(b.poll_event()?, Some(Event::RemoteOpen { protocol, .. }) if protocol == "greeting"));
 //! let theirs = b.open(options)?;
-//! assert!(matches!(b.poll_event(), Some(Event::Opened { channel, .. }) if channel == theirs));
-//! assert!(matches!(b.poll_event(), Some(Event::Message { payload, .. }) if payload == &b"hello"[..]));
+//! assert!(matches!(b.poll_event()?, Some(Event::Opened { channel, .. }) if channel == theirs));
+//! assert!(matches!(b.poll_event()?, Some(Event::Message { payload, .. }) if payload == &b"hello"[..]));
 //!
 //! exchange(&mut a, &mut b)?;
-//! assert!(matches!(a.poll_event(), Some(Event::Opened { channel, .. }) if channel == ours));
+//! assert!(matches!(a.poll_event()?, Some(Event::Opened { channel, .. }) if channel == ours));
 //! # Ok::<(), protomux::Error>(())
 //! ```
 

@@ -11,8 +11,11 @@ pub struct Limits {
     pub max_pending_opens: usize,
     /// Channels that the remote may have open.
     pub max_remote_channels: usize,
-    /// Events that may wait to be polled; one batch of tiny messages must not become hundreds of megabytes.
+    /// Events that may wait to be polled. What the remote sent beyond that waits as it came, as one batch of tiny messages
+    /// would take many times its length: it is read on when these have been polled.
     pub max_events: usize,
+    /// Bytes that may wait as they came, since nobody polls.
+    pub max_unread: usize,
     /// While corked, messages are put together up to this many bytes. JS goes up to 8 MiB; by default this stops
     /// at 256 KiB, so that a batch is still in the cache when it is encrypted and the remote can start sooner.
     pub max_batch: usize,
@@ -26,7 +29,8 @@ impl Default for Limits {
             max_pending_bytes: 64 << 20,
             max_pending_opens: 1 << 18,
             max_remote_channels: 1 << 20,
-            max_events: 1 << 20,
+            max_events: 4096,
+            max_unread: 64 << 20,
             max_batch: 256 << 10,
             max_queued: 64 << 20,
         }

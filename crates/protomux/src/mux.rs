@@ -5,6 +5,7 @@ use compact_codec::Writer;
 
 use crate::local::{Channel, Locals, State};
 use crate::outbox::Outbox;
+use crate::receive::Unread;
 use crate::remote::{Remotes, Request};
 use crate::topics::{TopicId, TopicKey, Topics};
 use crate::{ChannelId, Error, Event, Limits, OpenOptions, Transmit};
@@ -28,6 +29,9 @@ pub struct Protomux {
     pub(crate) locals: Locals,
     pub(crate) remotes: Remotes,
     pub(crate) events: VecDeque<Queued>,
+    pub(crate) unread: Unread,
+    /// What reading on came to, behind these events.
+    failed: Option<Error>,
     pub(crate) outbox: Outbox,
     pub(crate) limits: Limits,
 }
@@ -54,6 +58,8 @@ impl Protomux {
             locals: Locals::default(),
             remotes: Remotes::default(),
             events: VecDeque::new(),
+            unread: Unread::default(),
+            failed: None,
             outbox: Outbox::new(limits.max_batch, limits.max_queued),
             limits,
         }
@@ -169,31 +175,37 @@ impl Protomux {
         self.outbox.uncork();
     }
 
-    /// What happened next, oldest first.
-    pub fn poll_event(&mut self) -> Option<Event> {
-        while let Some(queued) = self.events.pop_front() {
+    /// What happened next, oldest first. Reads on in what was received when that made more than
+    /// [`Limits::max_events`]; an error of that comes after the events from before it.
+    pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if self.events.is_empty() && self.failed.is_none() {
+                self.failed = self.read().err();
+            }
+            let Some(queued) = self.events.pop_front() else {
+                return self.failed.take().map_or(Ok(None), Err);
+            };
             match queued {
                 Queued::RemoteOpen { remote, serial } => {
                     if let Some(Request { protocol, id, handshake }) = self.remotes.request(remote, serial) {
-                        return Some(Event::RemoteOpen { protocol, id, handshake });
+                        return Ok(Some(Event::RemoteOpen { protocol, id, handshake }));
                     }
                 }
                 Queued::Opened { channel, handshake } if self.is_listening(channel) => {
-                    return Some(Event::Opened { channel, handshake });
+                    return Ok(Some(Event::Opened { channel, handshake }));
                 }
                 Queued::Message { channel, kind, payload } if self.is_listening(channel) => {
-                    return Some(Event::Message { channel, kind, payload });
+                    return Ok(Some(Event::Message { channel, kind, payload }));
                 }
                 Queued::Closed { channel, is_remote } => {
                     if is_remote {
                         self.locals.remove(channel);
                     }
-                    return Some(Event::Closed { channel, is_remote });
+                    return Ok(Some(Event::Closed { channel, is_remote }));
                 }
                 Queued::Opened { .. } | Queued::Message { .. } => {}
             }
         }
-        None
     }
 
     /// The next message for the stream below.

@@ -1,5 +1,7 @@
 //! Messages of the remote.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use compact_codec::Reader;
 
@@ -12,8 +14,25 @@ use crate::{Error, Protomux};
 /// Unanswered channels of the remote for one protocol and id. Nobody needs more than a few; searching among them
 /// must stay cheap.
 const MAX_INCOMING: usize = 1024;
-/// Batches within batches. JS reads any depth and writes none; this bounds the stack.
+/// Batches within batches. JS reads any depth and writes none.
 const MAX_BATCH_DEPTH: usize = 8;
+
+/// What was received and not read yet.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    messages: VecDeque<Bytes>,
+    /// Batches that are being read, each within the one before it.
+    batches: Vec<Batch>,
+    /// Bytes received since all was read.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Batch {
+    reader: Reader,
+    /// Whose messages follow.
+    channel: u64,
+}
 
 impl Protomux {
     /// Takes one message of the stream below. Events from before an error stay to be polled.
@@ -22,16 +41,65 @@ impl Protomux {
         if message.is_empty() {
             return Ok(());
         }
-        let mut reader = Reader::new(message);
-        let channel = reader.uint()?;
-        self.receive_on(channel, reader, 0)
+        let Unread { messages, bytes, .. } = &mut self.unread;
+        // One message is always read, however long it is.
+        let limit = self.limits.max_unread;
+        if *bytes > 0 && bytes.saturating_add(message.len()) > limit {
+            return Err(Error::TooMuchUnread { unread: *bytes, limit });
+        }
+        *bytes = bytes.saturating_add(message.len());
+        messages.push_back(message);
+        self.read()
     }
 
-    fn receive_on(&mut self, channel: u64, mut reader: Reader, depth: usize) -> Result<(), Error> {
+    /// Reads on, until as many events wait as may. After an error nothing is left to be read.
+    pub(crate) fn read(&mut self) -> Result<(), Error> {
+        while self.events.len() < self.limits.max_events {
+            match self.read_next() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.unread = Unread::default();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one message, in a batch or not. False when there is none.
+    fn read_next(&mut self) -> Result<bool, Error> {
+        let Some(batch) = self.unread.batches.last_mut() else {
+            let Some(message) = self.unread.messages.pop_front() else {
+                self.unread.bytes = 0;
+                return Ok(false);
+            };
+            let mut reader = Reader::new(message);
+            let channel = reader.uint()?;
+            self.receive_on(channel, reader)?;
+            return Ok(true);
+        };
+        if batch.reader.is_empty() {
+            self.unread.batches.pop();
+            return Ok(true);
+        }
+        let len = batch.reader.uint()?;
+        if len == 0 {
+            batch.channel = batch.reader.uint()?;
+            return Ok(true);
+        }
+        // As JS does, a last message that is cut short is taken as far as it goes.
+        let message = batch.reader.take("message in a batch", len.min(batch.reader.remaining() as u64))?;
+        let channel = batch.channel;
+        self.receive_on(channel, Reader::new(message))?;
+        Ok(true)
+    }
+
+    fn receive_on(&mut self, channel: u64, mut reader: Reader) -> Result<(), Error> {
         let kind = reader.uint()?;
         if channel == CONTROL {
             return match kind {
-                BATCH => self.receive_batch(reader, depth),
+                BATCH => self.receive_batch(reader),
                 OPEN => self.receive_open(reader),
                 REJECT => self.receive_reject(reader),
                 CLOSE => self.receive_close(reader),
@@ -43,35 +111,24 @@ impl Protomux {
         };
         match self.remotes.get(index) {
             // It may have been sent before the remote learnt that the channel is closed.
-            None => Ok(()),
-            Some(Remote::Pending(_)) => self.remotes.buffer(index, kind, &reader.rest(), &self.limits),
+            None => {}
+            Some(Remote::Pending(_)) => self.remotes.buffer(index, kind, &reader.rest(), &self.limits)?,
             Some(&Remote::Bound(channel)) => {
                 let messages = self.locals.get(channel).map_or(0, |channel| channel.messages);
-                match u32::try_from(kind) {
-                    Ok(kind) if kind < messages => {
-                        self.push_event(Queued::Message { channel, kind, payload: reader.rest() })
-                    }
-                    _ => Ok(()),
+                if let Some(kind) = u32::try_from(kind).ok().filter(|kind| *kind < messages) {
+                    self.events.push_back(Queued::Message { channel, kind, payload: reader.rest() });
                 }
             }
         }
+        Ok(())
     }
 
-    fn receive_batch(&mut self, mut reader: Reader, depth: usize) -> Result<(), Error> {
-        if depth >= MAX_BATCH_DEPTH {
+    fn receive_batch(&mut self, mut reader: Reader) -> Result<(), Error> {
+        if self.unread.batches.len() >= MAX_BATCH_DEPTH {
             return Err(Error::BatchTooDeep { limit: MAX_BATCH_DEPTH });
         }
-        let mut channel = reader.uint()?;
-        while !reader.is_empty() {
-            let len = reader.uint()?;
-            if len == 0 {
-                channel = reader.uint()?;
-                continue;
-            }
-            // As JS does, a last message that is cut short is taken as far as it goes.
-            let message = reader.take("message in a batch", len.min(reader.remaining() as u64))?;
-            self.receive_on(channel, Reader::new(message), depth + 1)?;
-        }
+        let channel = reader.uint()?;
+        self.unread.batches.push(Batch { reader, channel });
         Ok(())
     }
 
@@ -104,7 +161,8 @@ impl Protomux {
             if let Some(topic) = self.topics.get_mut(topic) {
                 topic.incoming.push_back(remote);
             }
-            return self.push_event(Queued::RemoteOpen { remote, serial });
+            self.events.push_back(Queued::RemoteOpen { remote, serial });
+            return Ok(());
         };
         match self.locals.at(local).map(|(channel, local)| (channel, local.state)) {
             Some((channel, State::Waiting)) => {
@@ -112,7 +170,8 @@ impl Protomux {
                 if let Some(local) = self.locals.get_mut(channel) {
                     local.state = State::Bound(remote);
                 }
-                self.push_event(Queued::Opened { channel, handshake })
+                self.events.push_back(Queued::Opened { channel, handshake });
+                Ok(())
             }
             Some((channel, _)) => {
                 // Closed here meanwhile. A JS remote that was still deciding has overlooked the close and now
@@ -168,14 +227,7 @@ impl Protomux {
             let topic = local.topic;
             self.count_closed(topic);
         }
-        self.push_event(Queued::Closed { channel, is_remote: true })
-    }
-
-    fn push_event(&mut self, event: Queued) -> Result<(), Error> {
-        if self.events.len() >= self.limits.max_events {
-            return Err(Error::TooManyEvents { limit: self.limits.max_events });
-        }
-        self.events.push_back(event);
+        self.events.push_back(Queued::Closed { channel, is_remote: true });
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ fn sent(mux: &mut Protomux) -> Vec<Bytes> {
 }
 
 fn events(mux: &mut Protomux) -> Vec<Event> {
-    std::iter::from_fn(|| mux.poll_event()).collect()
+    std::iter::from_fn(|| mux.poll_event().unwrap()).collect()
 }
 
 fn receive(mux: &mut Protomux, message: &'static [u8]) -> Result<(), Error> {
@@ -35,7 +35,7 @@ fn settle(a: &mut Protomux, b: &mut Protomux) {
 }
 
 fn assert_nothing_kept(mux: &mut Protomux) {
-    while mux.poll_event().is_some() {}
+    while mux.poll_event().unwrap().is_some() {}
     assert!(mux.topics.is_empty() && mux.locals.is_empty() && mux.remotes.is_empty());
 }
 
@@ -324,11 +324,52 @@ fn remote_queues_are_bounded() {
     (1..=1024).for_each(|id| open(id).unwrap());
     assert_eq!(open(1025), Err(Error::TooManyPendingOpens { limit: 1024 }));
 
+    let mut mux = Protomux::with_limits(Limits { max_events: 10, max_unread: 100, ..Limits::default() });
+    let _ = mux.open(OpenOptions::new("p")).unwrap();
+    receive(&mut mux, b"\x00\x01\x01\x01p\x00").unwrap();
+    let batch = Bytes::from([b"\x00\x00\x01".to_vec(), b"\x01\x00".repeat(60)].concat());
+    mux.receive(batch.clone()).unwrap();
+    assert_eq!(mux.receive(batch.clone()), Err(Error::TooMuchUnread { unread: 123, limit: 100 }));
+    assert_eq!(events(&mut mux).len(), 61);
+    mux.receive(batch).unwrap();
+}
+
+/// A tiny message takes four bytes of a batch, and many times as many as an event.
+#[test]
+fn a_batch_becomes_events_in_portions() {
     let mut mux = Protomux::with_limits(Limits { max_events: 10, ..Limits::default() });
     let _ = mux.open(OpenOptions::new("p")).unwrap();
     receive(&mut mux, b"\x00\x01\x01\x01p\x00").unwrap();
-    let batch = [b"\x00\x00\x01".to_vec(), b"\x01\x00".repeat(11)].concat();
-    assert_eq!(mux.receive(batch.into()), Err(Error::TooManyEvents { limit: 10 }));
+    // Messages, two of them in a batch within the batch, and a channel that is opened and closed behind them.
+    let message = |n: u8| [&[3, 0][..], &[n, n]].concat();
+    let mut batch = b"\x00\x00\x01".to_vec();
+    batch.extend((0..100).flat_map(message));
+    batch.extend(
+        b"\x00\x00\x09\x00\x01".iter().chain(&message(100)[..3]).chain(&[100]).chain(b"\x02\x00\x65"),
+    );
+    batch.extend(b"\x05\x01\x02\x01q\x00\x00\x01");
+    batch.extend((102..120).flat_map(message));
+    batch.extend(b"\x00\x00\x02\x03\x02\x02\x03\x01");
+    mux.receive(batch.into()).unwrap();
+    // What comes behind it waits for its turn.
+    receive(&mut mux, b"\x01\x00\x00").unwrap();
+    receive(&mut mux, b"\x01").unwrap();
+    let mut heard = Vec::new();
+    let failed = loop {
+        assert!(mux.events.len() <= 10);
+        match mux.poll_event() {
+            Ok(Some(Event::Message { payload, .. })) => heard.push(payload[0]),
+            Ok(Some(Event::Opened { .. })) => {}
+            Ok(Some(Event::RemoteOpen { .. })) => heard.push(200),
+            Ok(Some(Event::Closed { .. })) => heard.push(201),
+            Ok(None) => panic!("it ends with an error"),
+            Err(error) => break error,
+        }
+    };
+    let expected = (0..102).chain([200]).chain(102..120).chain([201]);
+    assert_eq!(heard, expected.collect::<Vec<u8>>());
+    assert!(matches!(failed, Error::Decode(_)));
+    assert_eq!(mux.poll_event(), Ok(None));
 }
 
 #[test]
@@ -431,7 +472,7 @@ impl Side {
     }
 
     fn poll(&mut self, accept: bool) -> bool {
-        match self.mux.poll_event() {
+        match self.mux.poll_event().unwrap() {
             None => return false,
             Some(Event::RemoteOpen { id, .. }) => {
                 let topic = id.unwrap()[0];
@@ -471,7 +512,7 @@ proptest! {
             let _ = mux.receive(message.into());
             let _ = mux.send(channel, 0, b"x");
         }
-        while mux.poll_event().is_some() {}
+        while let Ok(Some(_)) = mux.poll_event() {}
     }
 
     #[test]

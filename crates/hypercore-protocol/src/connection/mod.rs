@@ -231,7 +231,7 @@ impl Connection {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            let Some(event) = self.mux.poll_event() else {
+            let Some(event) = self.mux.poll_event()? else {
                 return Ok(None);
             };
             if let Some(event) = self.on_mux_event(event)? {

@@ -50,7 +50,7 @@ impl RelayChannel {
             while let Some(transmit) = self.mux.poll_transmit() {
                 self.connection.send(transmit.into_bytes()).await.ok()?;
             }
-            match self.mux.poll_event() {
+            match self.mux.poll_event().ok()? {
                 Some(Event::Message { channel, kind, payload }) if channel == self.channel => {
                     return Some((kind, payload));
                 }
