@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -17,11 +17,11 @@ use udx::{StreamOptions, Udx, UdxError, UdxHandle, UdxStream};
 use crate::addresses::local_addresses;
 use crate::messages::{Command, error};
 use crate::nat::Strategy;
-use crate::punching::{PoolSocket, PunchBudget, Punched};
+use crate::punching::{PoolSocket, PunchBudget, PunchSlots, Punched};
 use crate::records::Store;
 use crate::router::{self, Route, Step};
 use crate::rpc::{ReplyOptions, Request, Rpc};
-use crate::server::ServerCore;
+use crate::server::{HandshakeId, ServerCore};
 
 /// Servers whose relays are remembered (npm `hyperdht` 6.34, `relayAddresses`).
 const MAX_REMEMBERED_RELAYS: usize = 512;
@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) relay_linger: Duration,
     pub(crate) budget: PunchBudget,
+    /// Sockets for those who call, of all servers together.
+    pub(crate) slots: PunchSlots<(Weak<ServerCore>, HandshakeId)>,
     pub(crate) counters: Counters,
     /// Cancelled when the node ends.
     pub(crate) ended: CancellationToken,

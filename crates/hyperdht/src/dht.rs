@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use udx::Udx;
 
 use crate::core::{Core, Counters, Session, lock};
-use crate::punching::PunchBudget;
+use crate::punching::{PunchBudget, PunchSlots};
 use crate::records::{Store, StoreLimits};
 use crate::rpc::{BootstrapNode, Requests, Rpc, RpcError, RpcEvent, RpcOptions};
 use crate::{BOOTSTRAP_NODES, ConnectOptions, Connection, DhtOptions, Server, ServerOptions};
@@ -188,6 +188,7 @@ impl HyperDht {
             keep_alive: options.connection_keep_alive,
             relay_linger: options.relay_linger,
             budget: PunchBudget::new(options.random_punch_interval, deferred),
+            slots: PunchSlots::new(),
             counters: Counters::default(),
             ended: CancellationToken::new(),
             host: options.host,

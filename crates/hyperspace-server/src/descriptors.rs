@@ -10,8 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The files of the store: those that the engine has open at most, its log, and what it sorts into files meanwhile.
 const STORE: usize = 320;
-/// The sockets of the node in the DHT, when it opens one for each of many guesses at a NAT's ports.
-const NETWORK: usize = 272;
+/// The sockets of the node in the DHT: 128 for those who call and want holes punched, 256 when it opens one for each of many
+/// guesses at a NAT's ports, and its own.
+const NETWORK: usize = 400;
 /// Listeners, threads with an event loop of their own, signals, standard input and output.
 const OTHER: usize = 64;
 /// Connections that others may have opened to us at the same time, as peers.

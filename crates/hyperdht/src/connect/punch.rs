@@ -30,7 +30,7 @@ pub(super) async fn punch(
         return Err(ConnectError::Holepunch { why: "the server names no relay" });
     };
     let (sender, mut events) = mpsc::channel(2);
-    let puncher = Puncher::new(core, true, found.payload.firewall, sender)
+    let puncher = Puncher::new(core, true, found.payload.firewall, sender, None)
         .map_err(|_| ConnectError::Holepunch { why: "no socket can be bound" })?;
     let same = relays.iter().find(|relay| SocketAddr::V4(relay.relay_address) == found.relay_address);
     let Some(server_relay) = same.or(relays.first()) else {

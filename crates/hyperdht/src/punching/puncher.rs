@@ -1,7 +1,7 @@
 //! One side's work to get through two NATs.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -9,11 +9,12 @@ use tokio::task::AbortHandle;
 use udx::UdxSocket;
 
 use super::pool::{PoolSocket, Punched, send_punch};
-use super::{PunchBudget, PunchPermit};
+use super::{PunchBudget, PunchPermit, PunchSlot};
 use crate::core::Core;
 use crate::messages::Firewall;
 use crate::nat::{MIN_SAMPLES, NatSamples, Punch, PunchStep, Remote, Strategy};
 use crate::rpc::{PingOptions, RequestOptions};
+use crate::server::{HandshakeId, ServerCore};
 
 /// Other sockets that are tried when the first is seen differently by everyone (npm `hyperdht` 6.34, `MAX_REOPENS`).
 const MAX_REOPENS: usize = 3;
@@ -21,6 +22,9 @@ const MAX_REOPENS: usize = 3;
 const MAX_PUNCHED: usize = 64;
 /// The nodes heard from last are asked less: all use them (npm `hyperdht` 6.34, `autoSample`).
 const SKIP: usize = 5;
+
+/// What a server's attempt takes of its node.
+pub(crate) type CallerSlot = PunchSlot<(Weak<ServerCore>, HandshakeId)>;
 
 /// How it went.
 #[derive(Debug, Clone)]
@@ -58,6 +62,8 @@ struct State {
     /// Connected, or given up.
     over: bool,
     permit: Option<PunchPermit>,
+    /// What the socket of a server's attempt is counted with.
+    slot: Option<CallerSlot>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -76,6 +82,7 @@ impl Puncher {
         is_initiator: bool,
         remote_firewall: Firewall,
         events: mpsc::Sender<PunchEvent>,
+        slot: Option<CallerSlot>,
     ) -> std::io::Result<Self> {
         let (punched, arrivals) = mpsc::channel(MAX_PUNCHED);
         let socket = core.pool_socket(punched.clone())?;
@@ -87,6 +94,7 @@ impl Puncher {
             punching: false,
             over: false,
             permit: None,
+            slot,
             tasks: Vec::new(),
         };
         let shared = Arc::new(Shared {
@@ -145,6 +153,13 @@ impl Puncher {
     /// `from` sees our socket at `seen`.
     pub(crate) fn add_sample(&self, seen: SocketAddr, from: SocketAddr) {
         self.shared.add_sample(None, seen, from);
+    }
+
+    /// The remote has said something: who only comes here does not take its place.
+    pub(crate) fn heard(&self) {
+        if let Some(slot) = &self.shared.state().slot {
+            slot.heard(Instant::now());
+        }
     }
 
     /// From now on what we say about ourselves stays.
@@ -289,9 +304,10 @@ impl Shared {
         let was_over = std::mem::replace(&mut state.over, true);
         state.punching = false;
         let (sockets, permit) = (std::mem::take(&mut state.sockets), state.permit.take());
+        let slot = state.slot.take();
         let generation = state.generation;
         drop(state);
-        drop((sockets, permit));
+        drop((sockets, permit, slot));
         self.analyzed.send_replace((generation, true));
         !was_over
     }
@@ -422,7 +438,7 @@ mod tests {
         let core = nodes[MIN_SAMPLES].core();
         assert!(core.rpc.remote_address().is_some());
         let (events, _) = mpsc::channel(2);
-        let puncher = Puncher::new(&core, true, Firewall::Unknown, events).unwrap();
+        let puncher = Puncher::new(&core, true, Firewall::Unknown, events, None).unwrap();
         assert!(puncher.analyze(false).await);
         let Local { firewall, addresses, .. } = puncher.local();
         assert!(firewall.is_consistent());

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use udx::UdxStream;
@@ -19,7 +20,7 @@ use crate::messages::{
     Firewall, HolepunchInfo, NOISE_PAYLOAD_VERSION, NoisePayload, RelayInfo, RelayThroughInfo,
     SecretStreamInfo, UdxInfo, error, ipv4, socket_addrs,
 };
-use crate::punching::{PunchEvent, Puncher};
+use crate::punching::{CallerSlot, PunchEvent, Puncher};
 use crate::relay::random_token;
 use crate::router::Call;
 use crate::rpc::Request;
@@ -86,13 +87,12 @@ impl ServerCore {
             return self.finish(id);
         };
         let Accepted { mut handshake, hello } = accepted;
-        let error = match (hello.version == NOISE_PAYLOAD_VERSION, &hello.udx) {
+        let mut error = match (hello.version == NOISE_PAYLOAD_VERSION, &hello.udx) {
             (true, Some(_)) => error::NONE,
             (true, None) => error::ABORTED,
             (false, _) => error::VERSION_MISMATCH,
         };
         let remote_id = hello.udx.and_then(|udx| u32::try_from(udx.id).ok());
-        let stream = remote_id.filter(|_| is_fine(error)).and_then(|_| core.stream().ok());
         let open = core.rpc.remote_address();
         let local_addresses =
             if self.options.share_local_address { core.local_addresses() } else { Vec::new() };
@@ -100,18 +100,6 @@ impl ServerCore {
         let relay = choose(&self.options.relay_through).filter(|_| offered);
         let relay_through =
             relay.map(|public_key| RelayThroughInfo { version: 1, public_key, token: random_token() });
-        let payload = self.payload(id, error, stream.as_ref(), open, &local_addresses, relay_through);
-        let noise = handshake.send(&payload);
-        let finished = noise.and_then(|noise| Ok((noise, handshake.finish()?)));
-        let (Ok((noise, finished)), true) = (finished, self.takes_calls()) else {
-            self.answered(id, &call, &request, None);
-            return self.finish(id);
-        };
-        let answer = HandshakeAnswer { noise, socket: None };
-        let (Some(stream), Some(remote_id)) = (stream, remote_id) else {
-            self.answered(id, &call, &request, Some(answer));
-            return self.finish(id);
-        };
         let client_addresses = socket_addrs(&hello.addresses4);
         let way = Position {
             client_firewall: hello.firewall,
@@ -124,6 +112,29 @@ impl ServerCore {
             local_addresses: &local_addresses,
         }
         .way();
+        let slot = match way {
+            Way::Punch | Way::WaitNearby if is_fine(error) => self.slot(&core, id, request.from.addr),
+            _ => None,
+        };
+        let relayed = relay_through.is_some() || hello.relay_through.is_some();
+        if way == Way::Punch && is_fine(error) && slot.is_none() && !relayed {
+            // No way is left: the client had better know than wait.
+            count(&core.counters.punches_later);
+            error = error::TRY_LATER;
+        }
+        let stream = remote_id.filter(|_| is_fine(error)).and_then(|_| core.stream().ok());
+        let payload = self.payload(id, error, stream.as_ref(), open, &local_addresses, relay_through);
+        let noise = handshake.send(&payload);
+        let finished = noise.and_then(|noise| Ok((noise, handshake.finish()?)));
+        let (Ok((noise, finished)), true) = (finished, self.takes_calls()) else {
+            self.answered(id, &call, &request, None);
+            return self.finish(id);
+        };
+        let answer = HandshakeAnswer { noise, punching: Weak::new() };
+        let (Some(stream), Some(remote_id)) = (stream, remote_id) else {
+            self.answered(id, &call, &request, Some(answer));
+            return self.finish(id);
+        };
         if way == Way::Call {
             let socket = if call.direct { request.socket.clone() } else { core.rpc.socket() };
             count(&core.counters.punches_open);
@@ -143,10 +154,11 @@ impl ServerCore {
             (None, None) => None,
         };
         let (events, punch_events) = mpsc::channel(2);
-        let punching = self.punching(&core, way, hello.firewall, &finished, relay.is_some(), events);
-        let socket = match way {
-            Way::Punch => punching.as_ref().and_then(|punching| punching.puncher.socket()),
-            _ => None,
+        let punching =
+            slot.and_then(|slot| punching(&core, slot, hello.firewall, &finished, relayed, events));
+        let from = match (&punching, way) {
+            (Some(punching), Way::Punch) => Arc::downgrade(punching),
+            _ => Weak::new(),
         };
         let (doorway, ways) = Doorway::of(&stream, Some(remote_id));
         let attended = Attended {
@@ -170,7 +182,7 @@ impl ServerCore {
         } else if !task.is_finished() {
             task.abort();
         }
-        self.answered(id, &call, &request, Some(HandshakeAnswer { socket, ..answer }));
+        self.answered(id, &call, &request, Some(HandshakeAnswer { punching: from, ..answer }));
     }
 
     /// Opens the client's message and asks the firewall; `None` for silence.
@@ -230,27 +242,19 @@ impl ServerCore {
         }
     }
 
-    fn punching(
-        &self,
-        core: &Arc<Core>,
-        way: Way,
-        client_firewall: Firewall,
-        finished: &Finished,
-        relayed: bool,
-        events: mpsc::Sender<PunchEvent>,
-    ) -> Option<Arc<Punching>> {
-        if !matches!(way, Way::Punch | Way::WaitNearby) {
+    /// The right to a socket for this client; nobody has more than a part of them.
+    fn slot(self: &Arc<Self>, core: &Core, id: HandshakeId, from: SocketAddr) -> Option<CallerSlot> {
+        let owner = (Arc::downgrade(self), id);
+        let Some((slot, displaced)) = core.slots.take(from.ip(), owner, Instant::now()) else {
+            tracing::debug!(%from, "too many want holes punched");
             return None;
+        };
+        if let Some((server, id)) = displaced
+            && let Some(server) = server.upgrade()
+        {
+            server.stop_punching(id);
         }
-        let puncher = Puncher::new(core, false, client_firewall, events).ok()?;
-        let notes = SealedNotes::new(finished.holepunch_key.clone());
-        Some(Arc::new(Punching {
-            notes,
-            puncher,
-            relayed,
-            heard: AtomicBool::new(false),
-            round: Mutex::new(0),
-        }))
+        Some(slot)
     }
 
     pub(super) fn connection(&self, core: &Core, stream: UdxStream, finished: Finished) -> Connection {
@@ -262,6 +266,21 @@ impl ServerCore {
             keep_alive: core.keep_alive,
         })
     }
+}
+
+/// `None` when the system gives no socket.
+fn punching(
+    core: &Arc<Core>,
+    slot: CallerSlot,
+    client_firewall: Firewall,
+    finished: &Finished,
+    relayed: bool,
+    events: mpsc::Sender<PunchEvent>,
+) -> Option<Arc<Punching>> {
+    let puncher = Puncher::new(core, false, client_firewall, events, Some(slot)).ok()?;
+    let notes = SealedNotes::new(finished.holepunch_key.clone());
+    let (heard, round) = (AtomicBool::new(false), Mutex::new(0));
+    Some(Arc::new(Punching { notes, puncher, relayed, heard, round }))
 }
 
 /// A client that may connect.

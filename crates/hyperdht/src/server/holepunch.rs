@@ -55,6 +55,7 @@ impl ServerCore {
             // A note that opens comes from the caller itself, which has got our answer: its time begins anew, once.
             let until = Instant::now() + self.options.half_open_timeout;
             lock(&self.handshakes).table.extend(call.id, until);
+            puncher.heard();
         }
         if !is_fine(note.error) {
             return Some(self.abort(core, punching, call, note.round));
@@ -169,7 +170,10 @@ impl ServerCore {
 
     /// Nothing will come of it: without a blind relay the attempt ends here.
     fn abort(&self, core: &Core, punching: &Punching, call: &Call, round: u64) -> Reply {
-        if !punching.relayed {
+        if punching.relayed {
+            // The connection may stay at its relay for long, and needs no socket for that.
+            self.stop_punching(call.id);
+        } else {
             let attempt = lock(&self.handshakes).attempts.remove(&call.id);
             drop(attempt);
             self.finish(call.id);

@@ -4,18 +4,19 @@ mod answer;
 mod attend;
 mod holepunch;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
 use secret_stream::KeyPair;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use udx::UdxSocket;
 
 use crate::client::announcer::{AnnouncerHandle, announcer};
 use crate::connect::TaskGuard;
@@ -25,8 +26,8 @@ use crate::punching::Puncher;
 use crate::router::Call;
 use crate::rpc::{ReplyOptions, Request};
 use crate::{Connection, HyperDht, ServerOptions};
-pub(crate) use table::fuzz as fuzz_table;
-use table::{Begin, HandshakeId, HandshakeTable};
+use table::{Begin, HandshakeTable};
+pub(crate) use table::{HandshakeId, fuzz as fuzz_table};
 
 /// Repetitions of a first message that wait for the same answer: through that many nodes a client may ask at once.
 const MAX_REPETITIONS: usize = 8;
@@ -191,7 +192,8 @@ struct Handshakes {
 #[derive(Debug, Clone)]
 struct HandshakeAnswer {
     noise: Bytes,
-    socket: Option<UdxSocket>,
+    /// From the socket that punches, as long as there is one: an answer that is kept keeps no socket.
+    punching: Weak<Punching>,
 }
 
 /// Work for one client.
@@ -400,7 +402,7 @@ impl ServerCore {
     /// It is over, with or without a connection. Late repetitions still get the answer, but no socket is kept for them.
     fn finish(&self, id: HandshakeId) {
         let mut handshakes = lock(&self.handshakes);
-        handshakes.table.finish(id, Instant::now(), |answer| answer.socket = None);
+        handshakes.table.finish(id, Instant::now(), |answer| answer.punching = Weak::new());
         self.tell_half_open(&handshakes);
     }
 
@@ -408,6 +410,13 @@ impl ServerCore {
     fn tell_half_open(&self, handshakes: &Handshakes) {
         let now = handshakes.table.half_open();
         self.half_open.send_if_modified(|before| std::mem::replace(before, now) != now);
+    }
+
+    /// Somebody else needs the socket more: from now on this client can only come by itself, or through a relay.
+    fn stop_punching(&self, id: HandshakeId) {
+        let punching =
+            lock(&self.handshakes).attempts.get_mut(&id).and_then(|attempt| attempt.punching.take());
+        drop(punching);
     }
 
     /// A connection for whoever accepts.
@@ -423,10 +432,11 @@ impl ServerCore {
 
 fn send_answer(call: &Call, request: &Request, answer: &HandshakeAnswer) {
     let (value, relay) = call.answer_handshake(answer.noise.clone());
+    let socket = answer.punching.upgrade().and_then(|punching| punching.puncher.socket());
     match relay {
-        Some(relay) => request.relay(Some(value), relay, answer.socket.as_ref()),
+        Some(relay) => request.relay(Some(value), relay, socket.as_ref()),
         None => {
-            let options = ReplyOptions { socket: answer.socket.clone(), ..ReplyOptions::bare() };
+            let options = ReplyOptions { socket, ..ReplyOptions::bare() };
             request.reply(Some(value), options);
         }
     }
