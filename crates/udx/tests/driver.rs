@@ -1,9 +1,11 @@
 //! Streams over real sockets on loopback, both ends ours.
 
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -391,4 +393,35 @@ async fn nonsense_reaches_the_user_and_harms_nothing() {
     a.stream.send_message(Bytes::from_static(b"fine")).unwrap();
     while b.stream.recv_message().await.unwrap() != b"fine"[..] {}
     assert_eq!(a.stream.handle().close_reason(), None);
+}
+
+#[test]
+fn who_waits_elsewhere_hears_of_the_end_of_the_runtime_of_the_socket() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (sockets, users) = (runtime(), runtime());
+    let (mut a, b) = sockets.block_on(async {
+        let (a, b) = (End::new(), End::new());
+        a.connect(&b);
+        // The task of the socket has seen the stream, and nothing is to be done for it.
+        for _ in 0..3 {
+            a.socket.send(Bytes::from_static(b"?"), a.socket.local_addr()).unwrap();
+            a.socket.recv().await.unwrap();
+        }
+        (a, b)
+    });
+    let read = users.block_on(async {
+        let mut byte = [0];
+        let mut read = std::pin::pin!(a.stream.read(&mut byte));
+        poll_fn(|cx| {
+            assert!(read.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        std::thread::spawn(move || drop(sockets)).join().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), read).await.expect("nobody told the reader")
+    });
+    assert!(read.is_err());
+    assert_eq!(a.stream.handle().close_reason(), Some(CloseReason::Destroyed));
+    // Those of other sockets are not concerned.
+    assert_eq!(b.stream.handle().close_reason(), None);
 }

@@ -280,6 +280,11 @@ impl StreamCore {
         self.turn(now);
     }
 
+    /// Whether this is the socket that it is connected through.
+    pub(super) fn sends_through(&self, socket: &SocketCore) -> bool {
+        self.lock().socket().is_some_and(|used| used.id == socket.id)
+    }
+
     /// The task of the only socket is gone: nothing can come or go any more.
     pub(super) fn cut(self: &Arc<Self>) {
         let mut inner = self.lock();

@@ -97,6 +97,11 @@ impl Instance {
         self.streams().get(&local_id).cloned()
     }
 
+    /// All streams there are.
+    pub(super) fn all(&self) -> Vec<Arc<StreamCore>> {
+        self.streams().values().cloned().collect()
+    }
+
     pub(super) fn next_socket(&self) -> u64 {
         self.sockets.fetch_add(1, Ordering::Relaxed)
     }

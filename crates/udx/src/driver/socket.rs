@@ -278,6 +278,12 @@ impl SocketCore {
         for stream in self.schedule.close() {
             stream.cut();
         }
+        if self.streams.load(Ordering::Acquire) > 0 {
+            // The runtime has ended, not the use of the socket: streams with nothing to do are not in the schedule.
+            for stream in self.instance.all().into_iter().filter(|stream| stream.sends_through(self)) {
+                stream.cut();
+            }
+        }
     }
 
     /// Packets of one size that the kernel takes in one call.
