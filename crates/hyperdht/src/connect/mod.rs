@@ -33,11 +33,24 @@ use find::Found;
 
 /// Ends a task when dropped.
 #[derive(Debug)]
-pub(crate) struct TaskGuard(pub(crate) AbortHandle);
+pub(crate) struct TaskGuard(Option<AbortHandle>);
+
+impl TaskGuard {
+    pub(crate) fn new(task: AbortHandle) -> Self {
+        Self(Some(task))
+    }
+
+    /// The task goes on by itself.
+    pub(crate) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -54,10 +67,10 @@ pub(crate) async fn connect(
         // A suspension ends the attempt, also one that waits for a better way: its stream is gone then.
         session.run_until_cancelled(attempt.run(done)).await;
     });
-    let guard = TaskGuard(task.abort_handle());
+    let guard = TaskGuard::new(task.abort_handle());
     let connection = result.await.unwrap_or(Err(ConnectError::Closed))?;
     // What is left to do (finding a direct way) goes on by itself.
-    std::mem::forget(guard);
+    guard.disarm();
     Ok(connection)
 }
 
@@ -308,4 +321,24 @@ pub(crate) fn choose<T: Copy>(list: &[T]) -> Option<T> {
     let len = u32::try_from(list.len()).ok().filter(|len| *len > 0)?;
     let index = getrandom::u32().unwrap_or(0) % len;
     list.get(usize::try_from(index).ok()?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_ends_with_its_guard_unless_that_is_disarmed() {
+        let task = || {
+            let (go, wait) = oneshot::channel::<()>();
+            (go, tokio::spawn(wait))
+        };
+        let (_go, ends) = task();
+        drop(TaskGuard::new(ends.abort_handle()));
+        assert!(ends.await.unwrap_err().is_cancelled());
+        let (go, stays) = task();
+        TaskGuard::new(stays.abort_handle()).disarm();
+        go.send(()).unwrap();
+        assert!(stays.await.unwrap().is_ok());
+    }
 }

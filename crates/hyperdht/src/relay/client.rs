@@ -66,7 +66,7 @@ async fn meet(
     let channel = RelayChannel::open(connection).ok_or(closed.clone())?;
     let (joined, answer) = oneshot::channel();
     let task = tokio::spawn(ask(channel, pair, joined));
-    let _connection = TaskGuard(task.abort_handle());
+    let _connection = TaskGuard::new(task.abort_handle());
     let remote_id = answer.await.map_err(|_| closed)?;
     Ok(RelayPath { socket, address, remote_id, _connection })
 }

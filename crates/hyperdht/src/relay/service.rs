@@ -85,7 +85,7 @@ impl RelayService {
         let shared = Arc::new(Shared { core: dht.core(), limits, state: Mutex::new(state), stats });
         let accepting = tokio::spawn(accept(server.clone(), Arc::clone(&shared)));
         let looking = tokio::spawn(look_after(Arc::clone(&shared)));
-        let _tasks = [TaskGuard(accepting.abort_handle()), TaskGuard(looking.abort_handle())];
+        let _tasks = [TaskGuard::new(accepting.abort_handle()), TaskGuard::new(looking.abort_handle())];
         Ok(Self { server, shared, _tasks })
     }
 

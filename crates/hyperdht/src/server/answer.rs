@@ -178,7 +178,7 @@ impl ServerCore {
         super::lock(&self.handshakes).attempts.insert(id, attempt);
         let task = tokio::spawn(attended.run());
         if let Some(attempt) = super::lock(&self.handshakes).attempts.get_mut(&id) {
-            attempt._task = Some(TaskGuard(task.abort_handle()));
+            attempt._task = Some(TaskGuard::new(task.abort_handle()));
         } else if !task.is_finished() {
             task.abort();
         }

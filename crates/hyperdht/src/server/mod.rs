@@ -236,7 +236,7 @@ impl ServerCore {
             servers.insert(target, Arc::clone(self));
             lock(&core.store).listen(key_pair.public);
             let (announcer, task) = announcer(&core.rpc, &key_pair);
-            let _task = TaskGuard(tokio::spawn(task).abort_handle());
+            let _task = TaskGuard::new(tokio::spawn(task).abort_handle());
             state.listening = Some(Listening { key_pair, target, announcer: announcer.clone(), _task });
             state.suspended = core.session().is_none();
             announcer
