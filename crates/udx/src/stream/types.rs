@@ -84,7 +84,10 @@ pub enum CloseReason {
     Destroyed,
     /// The remote destroyed the stream.
     Reset,
-    /// The remote acknowledged nothing for too long.
+    /// The remote acknowledged nothing for too long. It may have got everything all the same: libudx forgets a stream as
+    /// soon as both sides have ended, so when its last acknowledgement gets lost, and the end went in one packet with
+    /// the last bytes, nobody can tell. (An end that went alone is taken for received then: that is
+    /// [`CloseReason::Ended`].)
     TimedOut,
 }
 
