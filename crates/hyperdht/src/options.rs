@@ -184,7 +184,8 @@ impl fmt::Debug for ServerOptions {
 /// A caller, as a server's firewall sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirewallRequest {
-    /// The caller's public key, which it has proven to own.
+    /// The caller's public key. Its owner has made the message, and for this server; but whoever saw it on its way can
+    /// send it again later. Only what is received over the connection shows that the owner is there now.
     pub remote_public_key: [u8; 32],
     /// Where it calls from, as it or the node that forwarded it says.
     pub address: SocketAddr,
