@@ -64,7 +64,7 @@ fn a_full_store_stays_within_its_bound() {
         value_bytes: 3 << 20,
         ..StoreLimits::default()
     };
-    // 16 KiB of a value, and the share of a host, are as by default.
+    // The length of a value, and the share of a host, are as by default.
     let mut flood = Flood { store: Store::new(limits, 1), now: Instant::now(), refused: 0, taken: 0 };
     let before = resident();
     for n in 0..9_000 {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::store_at::{Commits, Stored};
+use super::store_at::{Commits, Stored, fits};
 use crate::messages::Command;
 use crate::records::signing::hash;
 use crate::rpc::{NodeId, Peer, QueryOptions, Rpc, RpcError};
@@ -38,16 +38,20 @@ pub async fn immutable_get(
 /// Stores `value` under its hash, which is returned with what became of it.
 ///
 /// Values should not be longer than about 1,000 bytes, so that they fit into one packet: longer ones arrive where
-/// fragments do. Nodes keep at most 16 KiB, for two days after they were put or asked for last.
+/// fragments do. Nodes, npm's too, take datagrams of 2,048 bytes, which have room for values of 1,970 bytes, and of
+/// 1,938 from a node that has become a part of the network. A node that knows many others names twenty of them beside a
+/// value: from it, what is longer than 1,850 bytes does not come back. Values are kept for two days after they were put
+/// or asked for last.
 ///
 /// # Errors
-/// When no node answers, or the value does not fit into a datagram.
+/// When no node answers, and at once with [`RpcError::TooLarge`] when no node would take the value.
 pub async fn immutable_put(
     rpc: &Rpc,
     value: Bytes,
     options: QueryOptions,
 ) -> Result<(NodeId, Stored), RpcError> {
     let target = hash(&[&value]);
+    fits(rpc, Command::ImmutablePut, target, &value)?;
     let mut query = rpc.query(target, Command::ImmutableGet.to_wire(), None, options)?;
     query.finished().await?;
     let mut commits = Commits::default();

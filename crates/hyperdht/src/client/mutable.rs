@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use secret_stream::KeyPair;
 
-use super::store_at::{Commits, Stored};
+use super::store_at::{Commits, Stored, fits};
 use crate::messages::{Command, Message, MutablePut, MutableRecord, encode_seq};
 use crate::records::signing::{Signer, hash, verify_mutable};
 use crate::rpc::{Peer, QueryOptions, Rpc, RpcError};
@@ -91,10 +91,11 @@ pub async fn mutable_get(
 /// higher one answer [`SEQ_TOO_LOW`](crate::messages::error::SEQ_TOO_LOW), with the same one and another value
 /// [`SEQ_REUSED`](crate::messages::error::SEQ_REUSED).
 ///
-/// As to its length, see [`immutable_put`](super::immutable_put).
+/// As to its length, see [`immutable_put`](super::immutable_put): what is said there holds for a value with the 100 to 108
+/// bytes of its key, sequence number and signature.
 ///
 /// # Errors
-/// When no node answers, or the value does not fit into a datagram.
+/// When no node answers, and at once with [`RpcError::TooLarge`] when no node would take the value.
 pub async fn mutable_put(
     rpc: &Rpc,
     key_pair: &KeyPair,
@@ -104,6 +105,7 @@ pub async fn mutable_put(
 ) -> Result<(MutableRecord, Stored), RpcError> {
     let put = Signer::new(key_pair).mutable(seq, value);
     let (target, bytes) = (hash(&[&put.public_key]), put.encode());
+    fits(rpc, Command::MutablePut, target, &bytes)?;
     // Whatever sequence numbers are there: the nearest nodes are what is wanted.
     let mut query = rpc.query(target, Command::MutableGet.to_wire(), Some(encode_seq(0)), options)?;
     query.finished().await?;

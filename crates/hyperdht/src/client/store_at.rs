@@ -6,7 +6,8 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
 use crate::messages::{Command, error};
-use crate::rpc::{NodeId, Peer, Reply, RequestBody, RequestOptions, Rpc, RpcError};
+use crate::rpc::node::MAX_DATAGRAM;
+use crate::rpc::{NodeId, Peer, Reply, RequestBody, RequestMessage, RequestOptions, Rpc, RpcError};
 
 /// What became of something that was stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +18,24 @@ pub struct Stored {
     pub stored: usize,
     /// What one of them said that did not take it, one of [`error`](crate::messages::error).
     pub refused: Option<u64>,
+}
+
+/// Whether nodes take a request to store this: longer datagrams they do not look at, and nobody would answer.
+pub(super) fn fits(rpc: &Rpc, command: Command, target: NodeId, value: &Bytes) -> Result<(), RpcError> {
+    let request = RequestMessage {
+        tid: 0,
+        to: (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+        id: rpc.id(),
+        token: Some([0; 32]),
+        internal: false,
+        command: command.to_wire(),
+        target: Some(target),
+        value: Some(value.clone()),
+    };
+    match request.encode()?.len() {
+        len if len > MAX_DATAGRAM => Err(RpcError::TooLarge { len, limit: MAX_DATAGRAM }),
+        _ => Ok(()),
+    }
 }
 
 /// Requests to the nearest nodes, all at once.

@@ -164,7 +164,19 @@ async fn immutable_values_are_put_and_got() {
     let found = within(immutable_get(&other, target, QueryOptions::default())).await.unwrap().unwrap();
     assert_eq!(found.value, value);
     assert_eq!(within(immutable_get(&other, [1; 32], QueryOptions::default())).await.unwrap(), None);
-    let long = within(immutable_put(&other, vec![0; 70_000].into(), QueryOptions::default())).await;
+    // What one node would take and what none would, to the byte.
+    let longest = Bytes::from(vec![1; 1_970]);
+    let (_, stored) = within(immutable_put(&other, longest, QueryOptions::default())).await.unwrap();
+    assert_eq!(stored.stored, 6);
+    for len in [1_971, 16 << 10, 70_000] {
+        let long = within(immutable_put(&other, vec![0; len].into(), QueryOptions::default())).await;
+        assert!(matches!(long, Err(RpcError::TooLarge { .. })), "{long:?}");
+    }
+    let value = Bytes::from(vec![2; 1_870]);
+    let (record, stored) =
+        within(mutable_put(&other, &pair(7), 0, value, QueryOptions::default())).await.unwrap();
+    assert_eq!((record.value.len(), stored.stored), (1_870, 6));
+    let long = within(mutable_put(&other, &pair(8), 0, vec![2; 1_871].into(), QueryOptions::default())).await;
     assert!(matches!(long, Err(RpcError::TooLarge { .. })), "{long:?}");
 }
 

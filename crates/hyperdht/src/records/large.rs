@@ -9,7 +9,7 @@ const PER_SECOND: u64 = 1 << 20;
 /// Bytes that may go at once after a pause.
 const BURST: u64 = 2 << 20;
 
-/// A request for a value has no proof of where it comes from, and long values are hundreds of times as long as the
+/// A request for a value has no proof of where it comes from, and long values are many times as long as the
 /// request. So there is a bound on what can be sent to a victim this way.
 #[derive(Debug)]
 pub(super) struct LargeReplies {
@@ -56,8 +56,8 @@ mod tests {
         for n in 0..100_000u64 {
             let now = start + Duration::from_micros(100 * n);
             assert!(replies.take(now, LARGE));
-            if replies.take(now, 16 << 10) {
-                sent += 16 << 10;
+            if replies.take(now, 1_900) {
+                sent += 1_900;
             }
         }
         let (least, most) = (BURST + 9 * PER_SECOND, BURST + 10 * PER_SECOND);

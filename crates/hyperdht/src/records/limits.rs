@@ -1,7 +1,7 @@
 //! What a node keeps for others at most.
 //!
-//! npm `hyperdht` 6.34 bounds its caches in entries only (`defaultCacheOpts` of its `index.js`); values of up to 64 KiB
-//! can then take gigabytes, all from one host. Here every cache is bounded in bytes as well, and no host gets more
+//! npm `hyperdht` 6.34 bounds its caches in entries only (`defaultCacheOpts` of its `index.js`), all of which one host may
+//! fill. Here every cache is bounded in bytes as well, and no host gets more
 //! than a share of it.
 
 use std::net::{IpAddr, SocketAddr};
@@ -27,8 +27,9 @@ pub struct StoreLimits {
     pub values: usize,
     /// Bytes of all mutable records, and as many of immutable ones.
     pub value_bytes: usize,
-    /// Bytes of one value. Longer ones are not stored: they do not travel well. Values above 1,200 bytes are handed out
-    /// at 1 MiB a second at most, as whoever forges the address of a victim in a request makes us send them there.
+    /// Bytes of one value. By default as many as can come: no node takes datagrams of more than 2,048 bytes (npm's
+    /// neither), of which a request to store takes 78. Values above 1,200 bytes are handed out at 1 MiB a second at
+    /// most, as whoever forges the address of a victim in a request makes us send them there.
     pub value_len: usize,
     /// How long values are kept (npm: 48 hours).
     pub value_age: Duration,
@@ -47,7 +48,7 @@ impl Default for StoreLimits {
             announcement_age: Duration::from_secs(20 * 60),
             values: 32_768,
             value_bytes: 16 << 20,
-            value_len: 16 << 10,
+            value_len: 1_970,
             value_age: Duration::from_secs(48 * 60 * 60),
             host_share: 4,
         }

@@ -233,7 +233,7 @@ fn wrong_mutable_records_are_ignored() {
     let forged = MutablePut { public_key: signer(2).public_key(), ..good.clone() };
     assert_eq!(world.put(&forged), Answer::Ignore);
     assert_eq!(world.ask(Command::MutablePut, TOPIC, Some(good.encode())), Answer::Ignore, "another target");
-    let long = signer(1).mutable(2, vec![0; (16 << 10) + 1].into());
+    let long = signer(1).mutable(2, vec![0; StoreLimits::default().value_len + 1].into());
     assert_eq!(world.put(&long), Answer::Ignore);
     assert_eq!(world.ask(Command::MutableGet, hash(&[&good.public_key]), None), Answer::Ignore);
     assert_eq!(world.store.size(), StoreSize::default());
