@@ -270,7 +270,8 @@ impl Connection {
     }
 
     /// Calls here and now, however much is under way, if that `is_due`: for what must be said even if nobody waits for the
-    /// answer. Fails when there is no connection.
+    /// answer. Fails when there is no connection, also as long as not everything is restored: the daemon may not know yet
+    /// what the call is about.
     pub(crate) fn call_now<M: Message>(
         &self,
         is_due: impl FnOnce() -> bool,
@@ -281,7 +282,7 @@ impl Connection {
         if let Some(error) = &state.closed {
             return Err(error.clone());
         }
-        if state.phase == Phase::Down {
+        if state.phase != Phase::Up {
             return Err(ClientError::Disconnected("it was lost".into()));
         }
         if !is_due() {

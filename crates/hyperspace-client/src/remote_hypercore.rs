@@ -281,14 +281,19 @@ impl RemoteHypercore {
         if self.state().is_closed() {
             return Ok(());
         }
-        // Told before anything is waited for: a future that is dropped must not leave the daemon with the session.
-        let closing =
-            self.connection().call_now(|| true, Method::HypercoreClose, &CloseRequest { id: self.id() });
+        // First here: whoever opens it again just now looks whether it is closed once it is open.
         self.state().close();
         self.session.sessions.remove(self.id());
-        let answer = match closing {
+        // Told before anything is waited for: a future that is dropped must not leave the daemon with the session.
+        let request = CloseRequest { id: self.id() };
+        let answer = match self.connection().call_now(|| true, Method::HypercoreClose, &request) {
             Ok(Some(closing)) => self.connection().answer(closing).await.map(|_| ()),
             Ok(None) => Ok(()),
+            Err(ClientError::Disconnected(_)) => {
+                // Gone with the connection, unless it was just being opened on another one.
+                self.connection().notify(Method::HypercoreClose, &request);
+                Ok(())
+            }
             Err(error) => Err(error),
         };
         match answer {
@@ -523,8 +528,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         if !self.state.is_closed() {
             self.sessions.remove(self.state.id);
-            self.connection.notify(Method::HypercoreClose, &CloseRequest { id: self.state.id });
+            // First here, as in `close`.
             self.state.close();
+            self.connection.notify(Method::HypercoreClose, &CloseRequest { id: self.state.id });
         }
     }
 }

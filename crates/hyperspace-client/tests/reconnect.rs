@@ -87,6 +87,7 @@ async fn what_is_begun_or_ended_without_a_connection_is_once_there_is_one() {
         let mut client = accept();
         client.open((1, 0, 0));
         client.open((2, 0, 0));
+        wait.recv().unwrap();
         drop(client);
         wait.recv().unwrap();
         let mut client = accept();
@@ -107,6 +108,7 @@ async fn what_is_begun_or_ended_without_a_connection_is_once_there_is_one() {
     let mut events = pin!(client.connection_events());
     let log = client.corestore().get_by_name("log").await.unwrap();
     let other = client.corestore().get_by_name("other").await.unwrap();
+    go.send(()).unwrap();
     lost(&mut events).await;
     other.close().await.unwrap();
     let network = client.network();
@@ -125,10 +127,12 @@ async fn what_is_begun_or_ended_without_a_connection_is_once_there_is_one() {
 
 #[tokio::test]
 async fn what_a_connection_told_that_was_lost_at_once_is_void() {
-    let daemon = Played::start(|accept| {
+    let (end, ended) = mpsc::channel();
+    let daemon = Played::start(move |accept| {
         let mut client = accept();
         client.open((1, 5, 0));
         client.open((2, 5, 0));
+        ended.recv().unwrap();
         drop(client);
         // One of them is opened again, has a peer and grows; then this connection is lost, too.
         let mut client = accept();
@@ -153,6 +157,7 @@ async fn what_a_connection_told_that_was_lost_at_once_is_void() {
     let mut events = pin!(client.connection_events());
     let log = client.corestore().get_by_name("log").await.unwrap();
     let other = client.corestore().get_by_name("other").await.unwrap();
+    end.send(()).unwrap();
     lost(&mut events).await;
     restored(&mut events).await;
     for core in [&log, &other] {
@@ -205,6 +210,67 @@ async fn events_right_behind_the_answer_to_an_open_count() {
     let again = "Append { length: 4, byte_length: 4 }";
     assert_eq!(told, [again, "Truncate { length: 0, byte_length: 4, fork: 4 }", again]);
     drop((changes, log));
+    client.close();
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn what_is_waited_for_or_closed_while_everything_is_restored_does_not_come_before_its_session() {
+    let (go, wait) = mpsc::channel();
+    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
+    let daemon = Played::start(move |accept| {
+        let mut client = accept();
+        client.open((1, 5, 0));
+        client.open((2, 5, 0));
+        wait.recv().unwrap();
+        drop(client);
+        let mut client = accept();
+        let opens = [client.expect(Method::StoreOpen), client.expect(Method::StoreOpen)];
+        asked.send(()).unwrap();
+        wait.recv().unwrap();
+        for open in &opens {
+            let key = open.read::<OpenCoreRequest>().key.unwrap();
+            client.opened(open, (key[0], 5, 0), Vec::new());
+        }
+        client.send();
+        let other = opens.iter().map(|open| open.read::<OpenCoreRequest>());
+        let other = other.filter(|open| open.key.as_ref().is_some_and(|key| key[0] == 2)).map(|open| open.id);
+        let mut closed = Vec::new();
+        let has = loop {
+            let call = client.next().unwrap();
+            if !call.is(Method::HypercoreClose) {
+                break call;
+            }
+            closed.push(call.read::<CloseRequest>().id);
+        };
+        // The daemon may not have known the session the first time.
+        assert_eq!(closed, [closed[0]; 2]);
+        assert_eq!(other.collect::<Vec<_>>(), closed[..1]);
+        assert_eq!(has.header.known_method(), Some(Method::HypercoreHas));
+        client.answer(&has, &HasResponse { has: true });
+        let update = client.expect(Method::HypercoreUpdate);
+        let UpdateRequest { id, min_length, .. } = update.read();
+        assert_eq!(min_length, Some(6));
+        client.outbox.event(Method::HypercoreOnAppend, &AppendEvent { id, length: 6, byte_length: 6 });
+        client.answer(&update, &());
+        until_the_end(&mut client);
+    });
+    let client = daemon.lasting().await;
+    let mut events = pin!(client.connection_events());
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let other = client.corestore().get_by_name("other").await.unwrap();
+    go.send(()).unwrap();
+    lost(&mut events).await;
+    is_asked.recv().await.unwrap();
+    let mut longer = Box::pin(log.wait_for_length(6));
+    assert!(poll_immediate(&mut longer).await.is_none());
+    assert!(matches!(other.close().now_or_never(), Some(Ok(()))), "it ends with the old connection");
+    go.send(()).unwrap();
+    restored(&mut events).await;
+    assert!(log.has(0).await.unwrap());
+    longer.await.unwrap();
+    assert_eq!(log.length(), 6);
+    drop((log, other));
     client.close();
     daemon.end().await;
 }
