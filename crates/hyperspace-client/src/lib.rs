@@ -22,6 +22,7 @@ mod corestore;
 mod dial;
 mod error;
 mod extension;
+mod growth;
 mod lock;
 mod network_peers;
 mod networker;

@@ -199,21 +199,31 @@ impl RemoteHypercore {
 
     /// Waits until the core has at least `min_length` blocks, however long that takes.
     pub async fn wait_for_length(&self, min_length: u64) -> Result<(), ClientError> {
-        while self.length() < min_length {
-            let growth = self.state().growth(|| self.ask_for_growth());
-            match growth.await {
+        loop {
+            let changed = self.state().length_changed();
+            let length = self.length();
+            if length >= min_length {
+                return Ok(());
+            }
+            let longer = length.saturating_add(1);
+            let growth = self.state().growth.at(longer, || self.ask_for_length(longer));
+            let grown = tokio::select! {
+                // What the length is may say that another question is due.
+                () = changed => continue,
+                grown = growth => grown,
+            };
+            match grown {
                 Err(ClientError::Disconnected(_)) if self.connection().is_made_again() => {
                     self.connection().until_up().await?;
                 }
                 grown => grown?,
             }
         }
-        Ok(())
     }
 
-    /// Asks to be answered once the core is longer than it is now.
-    fn ask_for_growth(&self) -> Result<Answered, ClientError> {
-        let min_length = Some(self.length().saturating_add(1));
+    /// Asks to be answered once the core has this length.
+    fn ask_for_length(&self, length: u64) -> Result<Answered, ClientError> {
+        let min_length = Some(length);
         let request = UpdateRequest { id: self.id(), min_length, if_available: Some(false), hash: None };
         let asked = self.connection().call_now(|| true, Method::HypercoreUpdate, &request)?;
         asked.ok_or(ClientError::Closed)

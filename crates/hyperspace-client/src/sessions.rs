@@ -11,18 +11,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{
-    FutureExt,
-    future::{BoxFuture, Shared},
-};
+use futures::{FutureExt, future::BoxFuture};
 use hypercore::{CoreEvent, DiscoveryKey, Key, PeerInfo};
 use hyperspace_common::{Method, Required, RpcErrorExt, code, decode, messages::*};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast, futures::Notified};
 
 use crate::{
-    connection::{Answered, Connection, EventHandler},
+    connection::{Connection, EventHandler},
     error::ClientError,
     extension::Registered,
+    growth::Questions,
     lock::Held,
     network_peers::NetworkPeers,
     options::ConnectionEvent,
@@ -66,13 +64,11 @@ pub(crate) struct RemoteState {
     pub(crate) identity: OnceLock<Identity>,
     /// How it was opened.
     pub(crate) kind: Kind,
-    /// The question for a longer core that is under way.
-    growth: Mutex<Option<Growth>>,
+    pub(crate) growth: Questions,
+    /// The length, whichever way.
+    length_changed: Notify,
     changing: Mutex<Changing>,
 }
-
-/// A question that all share who wait for its answer.
-pub(crate) type Growth = Shared<BoxFuture<'static, Result<(), ClientError>>>;
 
 /// How a session was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +159,8 @@ impl Sessions {
             id,
             identity: OnceLock::new(),
             kind,
-            growth: Mutex::default(),
+            growth: Questions::default(),
+            length_changed: Notify::new(),
             changing: Mutex::default(),
         });
         self.lock().insert(id, Arc::downgrade(&state));
@@ -377,6 +374,7 @@ impl RemoteState {
         let is_told = changing.told;
         if !is_told {
             (changing.length, changing.byte_length) = (length, byte_length);
+            self.length_changed.notify_waiters();
         }
         let (length, byte_length) = (changing.length, changing.byte_length);
         if is_forked || (!is_told && is_shorter) {
@@ -403,20 +401,6 @@ impl RemoteState {
         changing.lose_locks()
     }
 
-    /// The question for a longer core that is under way; if there is none, it is asked. It cannot be taken back: one for
-    /// all who wait is enough, however often they come and go.
-    pub(crate) fn growth(&self, ask: impl FnOnce() -> Result<Answered, ClientError>) -> Growth {
-        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(asked) = &*growth
-            && asked.clone().now_or_never().is_none()
-        {
-            return asked.clone();
-        }
-        let asked = ask();
-        let answer = async move { asked?.await.unwrap_or(Err(ClientError::Closed)).map(|_| ()) };
-        growth.insert(answer.boxed().shared()).clone()
-    }
-
     /// A lock of this session that is held, or soon will be.
     pub(crate) fn add_lock(&self, lock: &Arc<Held>) {
         let mut changing = self.lock();
@@ -439,6 +423,11 @@ impl RemoteState {
 
     pub(crate) fn length(&self) -> u64 {
         self.lock().length
+    }
+
+    /// Ends when the length has changed since this was called.
+    pub(crate) fn length_changed(&self) -> Notified<'_> {
+        self.length_changed.notified()
     }
 
     pub(crate) fn byte_length(&self) -> u64 {
@@ -477,6 +466,7 @@ impl RemoteState {
     fn appended(&self, length: u64, byte_length: u64) {
         let mut changing = self.lock();
         (changing.length, changing.byte_length, changing.told) = (length, byte_length, true);
+        self.length_changed.notify_waiters();
         changing.emit(CoreEvent::Append { length, byte_length });
     }
 
@@ -484,6 +474,7 @@ impl RemoteState {
         let mut changing = self.lock();
         (changing.length, changing.byte_length, changing.told) = (length, byte_length, true);
         (changing.fork, changing.fork_told) = (fork, true);
+        self.length_changed.notify_waiters();
         changing.emit(CoreEvent::Truncate { length, byte_length, fork });
     }
 

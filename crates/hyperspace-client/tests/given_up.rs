@@ -161,6 +161,60 @@ async fn one_question_for_a_longer_core_is_enough_for_all_who_wait() {
 }
 
 #[tokio::test]
+async fn a_core_that_was_cut_is_asked_for_what_is_next_and_whoever_waits_looks_at_what_is_told() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        let id = client.open((1, 5, 0));
+        // None of these is answered.
+        let asked = |client: &mut Client, length| {
+            let update = client.expect(Method::HypercoreUpdate);
+            assert_eq!(update.read::<UpdateRequest>().min_length, Some(length));
+        };
+        asked(&mut client, 6);
+        let has = client.expect(Method::HypercoreHas);
+        let event = TruncateEvent { id, length: 3, byte_length: 3, fork: 1 };
+        client.outbox.event(Method::LogOnTruncate, &event);
+        client.answer(&has, &HasResponse { has: true });
+        asked(&mut client, 4);
+        let has = client.expect(Method::HypercoreHas);
+        client.outbox.event(Method::HypercoreOnAppend, &AppendEvent { id, length: 4, byte_length: 4 });
+        client.answer(&has, &HasResponse { has: true });
+        asked(&mut client, 5);
+        let event = TruncateEvent { id, length: 3, byte_length: 3, fork: 2 };
+        client.outbox.event(Method::LogOnTruncate, &event);
+        client.send();
+        // The question for 4 is still there.
+        let has = client.expect(Method::HypercoreHas);
+        client.outbox.event(Method::HypercoreOnAppend, &AppendEvent { id, length: 6, byte_length: 6 });
+        client.answer(&has, &HasResponse { has: true });
+        client.expect(Method::HypercoreClose);
+    });
+    let client = daemon.plain().await;
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let six = tokio::spawn({
+        let log = log.clone();
+        async move { log.wait_for_length(6).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(log.has(0).await.unwrap());
+    assert_eq!(log.length(), 3);
+    let mut four = Box::pin(log.wait_for_length(4));
+    assert!(four.as_mut().now_or_never().is_none());
+    assert!(log.has(0).await.unwrap());
+    assert_eq!(log.length(), 4);
+    assert!(matches!(four.as_mut().now_or_never(), Some(Ok(()))), "its length is reached");
+    while log.length() == 4 {
+        tokio::task::yield_now().await;
+    }
+    assert!(log.wait_for_length(4).now_or_never().is_none());
+    assert!(log.has(0).await.unwrap());
+    six.await.unwrap().unwrap();
+    drop(four);
+    drop(log);
+    daemon.end().await;
+}
+
+#[tokio::test]
 async fn what_panics_while_it_is_told_of_a_wait_does_so_alone() {
     let daemon = Played::start(|accept| {
         let mut client = accept();
