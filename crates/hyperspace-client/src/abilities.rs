@@ -8,6 +8,7 @@ use hyperspace_common::{Method, messages::*};
 
 use crate::{
     ClientError, RemoteHypercore,
+    connection::decode_answer,
     sessions::{Identity, Kind, Opened},
 };
 
@@ -79,7 +80,11 @@ impl RemoteHypercore {
         // Dropping it closes the session, also while the answer is still due.
         let snapshot = self.sibling(state.clone());
         let request = SnapshotRequest { id: self.state().id, snapshot_id: state.id };
-        let response: LogState = self.connection().call(Method::LogSnapshot, &request).await?;
+        let asking = self.connection().call_raw(|outbox, id| {
+            state.opening();
+            outbox.request(Method::LogSnapshot, id, &request);
+        });
+        let response: LogState = decode_answer(asking.await?)?;
         state.opened(Opened {
             identity: Identity {
                 key: self.key(),
@@ -90,7 +95,7 @@ impl RemoteHypercore {
             byte_length: response.byte_length,
             fork: response.fork,
             peers: Vec::new(),
-        });
+        })?;
         Ok(snapshot)
     }
 

@@ -165,7 +165,8 @@ impl RemoteCorestore {
         // Dropping it closes the session, also while the answer is still due.
         let core = RemoteHypercore::new(self.connection.clone(), self.sessions.clone(), state.clone());
         let request = OpenCoreRequest { id: state.id, ..request };
-        state.opened(restore::open(&self.sessions, &self.connection, &request).await?);
+        let opened = restore::open(&self.sessions, &self.connection, &request, || state.opening()).await?;
+        state.opened(opened)?;
         Ok(core)
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use hyperspace_common::{Method, messages::*};
+use hyperspace_common::{Message, Method, Required, messages::*};
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, decode_answer},
     error::ClientError,
     extension::NETWORK,
     networker::NetworkInfo,
@@ -63,7 +63,7 @@ async fn session(
         read_only: read_only.then_some(true),
         ..OpenCoreRequest::default()
     };
-    match open(sessions, connection, &request).await {
+    match open(sessions, connection, &request, || ()).await {
         Ok(opened) => core.opened_again(opened),
         Err(ClientError::Rpc(_)) => {
             // The daemon cannot open it any more: the session is over, the others are not.
@@ -86,11 +86,13 @@ async fn session(
     sessions.extensions.restore(core.id, connection).await
 }
 
-/// Opens a core by the service of our own, or with the Node daemon by its only way.
+/// Opens a core by the service of our own, or with the Node daemon by its only way. `sending` is called when the request goes
+/// out, and must not use the connection.
 pub(crate) async fn open(
     sessions: &Sessions,
     connection: &Connection,
     request: &OpenCoreRequest,
+    sending: impl FnOnce(),
 ) -> Result<Opened, ClientError> {
     let plain_will_do = request.namespace.is_empty()
         && request.discovery_key.is_none()
@@ -100,9 +102,22 @@ pub(crate) async fn open(
         sessions.need_additional(connection).await?;
     }
     if sessions.has_additional(connection).await? {
-        return Opened::from_full(&connection.call(Method::StoreOpen, request).await?);
+        return Opened::from_full(&call(connection, Method::StoreOpen, request, sending).await?);
     }
     let OpenCoreRequest { id, key, name, weak, .. } = request;
     let request = OpenRequest { id: *id, key: key.clone(), name: name.clone(), weak: *weak };
-    Opened::from_plain(&connection.call(Method::CorestoreOpen, &request).await?)
+    Opened::from_plain(&call(connection, Method::CorestoreOpen, &request, sending).await?)
+}
+
+async fn call<M: Message, R: Required>(
+    connection: &Connection,
+    method: Method,
+    request: &M,
+    sending: impl FnOnce(),
+) -> Result<R, ClientError> {
+    let answer = connection.call_raw(|outbox, id| {
+        sending();
+        outbox.request(method, id, request);
+    });
+    decode_answer(answer.await?)
 }

@@ -106,6 +106,8 @@ struct Changing {
     watching: bool,
     /// Locks that are held or waited for.
     locks: Vec<Weak<Held>>,
+    /// The first open was sent on the connection that there is, and its answer was not looked at.
+    is_opening: bool,
     /// The answer to the open, or to another one after a reconnect, was looked at.
     is_open: bool,
     /// Events since then, or before it, say what the length is: older news must not undo it.
@@ -346,9 +348,17 @@ impl EventHandler for Sessions {
 }
 
 impl RemoteState {
-    /// What the daemon answered to the open.
-    pub(crate) fn opened(&self, opened: Opened) {
+    /// The first open is sent.
+    pub(crate) fn opening(&self) {
+        self.lock().is_opening = true;
+    }
+
+    /// What the daemon answered to the open. Fails when that connection is lost: the next one knows nothing of it.
+    pub(crate) fn opened(&self, opened: Opened) -> Result<(), ClientError> {
         let mut changing = self.lock();
+        if !std::mem::take(&mut changing.is_opening) {
+            return Err(ClientError::Disconnected("it was lost before the core was open".into()));
+        }
         let _ = self.identity.set(opened.identity);
         if !changing.told {
             (changing.length, changing.byte_length) = (opened.length, opened.byte_length);
@@ -359,6 +369,7 @@ impl RemoteState {
         for peer in changing.newcomers(opened.peers) {
             changing.peers.push(peer);
         }
+        Ok(())
     }
 
     /// The daemon opened it again: tells what has changed meanwhile.
@@ -394,6 +405,7 @@ impl RemoteState {
     fn lost(&self) -> bool {
         let mut changing = self.lock();
         (changing.is_open, changing.told, changing.fork_told) = (false, false, false);
+        changing.is_opening = false;
         changing.gone.clear();
         for peer in std::mem::take(&mut changing.peers) {
             changing.emit(CoreEvent::PeerRemoved(peer));

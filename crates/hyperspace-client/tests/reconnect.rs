@@ -274,3 +274,41 @@ async fn what_is_waited_for_or_closed_while_everything_is_restored_does_not_come
     client.close();
     daemon.end().await;
 }
+
+#[tokio::test]
+async fn an_open_whose_answer_is_looked_at_too_late_fails() {
+    let (go, wait) = mpsc::channel();
+    let daemon = Played::start(move |accept| {
+        let mut client = accept();
+        client.open((1, 0, 0));
+        let open = client.expect(Method::StoreOpen);
+        wait.recv().unwrap();
+        client.opened(&open, (2, 0, 0), Vec::new());
+        client.send();
+        let snapshot = client.expect(Method::LogSnapshot);
+        wait.recv().unwrap();
+        client.answer(&snapshot, &LogState { tree_hash: vec![0; 32].into(), ..LogState::default() });
+        drop(client);
+        let mut client = accept();
+        client.open((1, 0, 0));
+        assert!(!until_the_end(&mut client).contains(&Some(Method::StoreOpen)));
+    });
+    let client = daemon.lasting().await;
+    let mut events = pin!(client.connection_events());
+    let store = client.corestore();
+    let log = store.get_by_name("log").await.unwrap();
+    let mut open = Box::pin(store.get_by_name("other"));
+    assert!(poll_immediate(&mut open).await.is_none());
+    go.send(()).unwrap();
+    let mut snapshot = Box::pin(log.snapshot());
+    assert!(poll_immediate(&mut snapshot).await.is_none());
+    go.send(()).unwrap();
+    lost(&mut events).await;
+    restored(&mut events).await;
+    let (open, snapshot) = (open.await, snapshot.await);
+    assert!(matches!(open, Err(ClientError::Disconnected(_))), "{open:?}");
+    assert!(matches!(snapshot, Err(ClientError::Disconnected(_))), "{snapshot:?}");
+    drop(log);
+    client.close();
+    daemon.end().await;
+}
