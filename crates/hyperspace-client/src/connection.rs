@@ -7,6 +7,7 @@
 //! A connection may be made again when it is lost: calls that were under way fail, later ones wait until there is a
 //! connection and everything that the daemon kept for the old one has been asked for again.
 
+mod calls;
 mod driver;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,11 @@ use tokio::{
     task::{coop::consume_budget, yield_now},
 };
 
-use self::driver::Driver;
+pub(crate) use self::calls::{Answer, Answered, decode_answer};
+use self::{
+    calls::{Caller, Calls, Told, malformed},
+    driver::Driver,
+};
 use crate::{
     error::ClientError,
     receiver::{Answers, Incoming, Receiver},
@@ -57,10 +62,6 @@ const AWAKE: Duration = Duration::from_micros(200);
 const CROWDED: Duration = Duration::from_micros(30);
 /// How often it is looked for before the runtime has its turn.
 const LOOKS: usize = 16;
-
-type Answer = Result<Bytes, ClientError>;
-/// The answer to a call that was made, once it has come.
-pub(crate) type Answered = oneshot::Receiver<Answer>;
 
 /// Gets the daemon's events, in order, before any answer that came after them.
 pub(crate) trait EventHandler: Send + Sync + 'static {
@@ -132,10 +133,7 @@ struct State {
     phase: Phase,
     outbox: Outbox,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Who waits for the answer to call `index + 1`.
-    calls: Vec<Option<oneshot::Sender<Answer>>>,
-    free: Vec<u32>,
-    waiting: usize,
+    calls: Calls,
     /// When the call went that goes alone.
     alone_since: Option<time::Instant>,
     closed: Option<ClientError>,
@@ -164,9 +162,7 @@ impl Connection {
                 phase: Phase::Up,
                 outbox: Outbox::new(),
                 writer,
-                calls: Vec::new(),
-                free: Vec::new(),
-                waiting: 0,
+                calls: Calls::default(),
                 alone_since: None,
                 closed: None,
                 fault: None,
@@ -246,12 +242,22 @@ impl Connection {
         self.call_in_turn(Turn::Awaited, write).await
     }
 
-    /// The same for a call that may be answered much later, if ever.
-    pub(crate) async fn call_patiently(
+    /// Makes a call that may be answered much later, if ever, and returns once it is sent: `told` gets the answer as soon as
+    /// it comes, or is never called if the call `is_due` no more when its turn has come. Neither may use the connection.
+    pub(crate) async fn call_telling<M: Message>(
         &self,
-        write: impl FnOnce(&mut Outbox, u64),
-    ) -> Result<Bytes, ClientError> {
-        self.call_in_turn(Turn::AtOnce, write).await
+        is_due: impl FnOnce() -> bool,
+        method: Method,
+        message: &M,
+        told: Told,
+    ) -> Result<(), ClientError> {
+        self.in_turn(|state| {
+            if is_due() {
+                let write = |outbox: &mut Outbox, id| outbox.request(method, id, message);
+                state.send(Caller::IsTold(told), self.shared.has_cores, write);
+            }
+        })
+        .await
     }
 
     async fn call_in_turn(
@@ -288,7 +294,7 @@ impl Connection {
         if !is_due() {
             return Ok(None);
         }
-        Ok(Some(state.send(self.shared.has_cores, |outbox, id| outbox.request(method, id, message))))
+        Ok(Some(state.ask(self.shared.has_cores, |outbox, id| outbox.request(method, id, message))))
     }
 
     /// Waits for the answer to a call that was made.
@@ -356,7 +362,7 @@ impl Connection {
                 }
                 let now = time::Instant::now();
                 let crowded = now - std::mem::replace(&mut looked, now) >= CROWDED;
-                if crowded || now - start >= AWAKE || self.shared.lock().waiting != 1 {
+                if crowded || now - start >= AWAKE || self.shared.lock().calls.waiting() != 1 {
                     return None;
                 }
                 // Whoever else is to run here, and not only on this runtime.
@@ -382,6 +388,12 @@ impl Connection {
                 Some(permit.map_err(|_| self.shared.lock().why_closed())?)
             }
         };
+        let answered = self.in_turn(|state| state.ask(self.shared.has_cores, write)).await?;
+        Ok((answered, permit))
+    }
+
+    /// Waits until calls can be made and there is room for another one.
+    async fn in_turn<T>(&self, send: impl FnOnce(&mut State) -> T) -> Result<T, ClientError> {
         loop {
             let changed = self.shared.changed.notified();
             {
@@ -398,7 +410,7 @@ impl Connection {
                     Phase::Restoring => self.restoring,
                 };
                 if may_call && state.outbox.len() < MAX_UNSENT {
-                    return Ok((state.send(self.shared.has_cores, write), permit));
+                    return Ok(send(&mut state));
                 }
                 state.wake_driver();
             }
@@ -435,12 +447,14 @@ impl Shared {
         }
         // One lock for all of them.
         let mut state = self.lock();
+        let state = &mut *state;
+        let was_empty = state.outbox.is_empty();
         if let Some(since) = state.alone_since.take() {
             self.is_brisk.store(since.elapsed() < AWAKE, Ordering::Relaxed);
         }
         for (header, payload) in answers {
             // A caller that gave up has gone, but its number is free only now.
-            let Some(call) = state.take_call(header.id) else {
+            let Some(caller) = state.calls.take(header.id) else {
                 return Err(ClientError::Protocol(format!(
                     "an answer to call {}, which was not made",
                     header.id
@@ -453,7 +467,11 @@ impl Shared {
                 _ if payload.len() <= COPY_UP_TO => Ok(Bytes::copy_from_slice(&payload)),
                 _ => Ok(payload),
             };
-            let _ = call.send(answer);
+            caller.answer(answer, &mut state.outbox);
+        }
+        if was_empty && !state.outbox.is_empty() {
+            // Something was said in return.
+            state.wake_driver();
         }
         Ok(())
     }
@@ -471,9 +489,7 @@ impl Shared {
         };
         self.in_flight.close();
         self.changed.notify_waiters();
-        for call in calls.into_iter().flatten() {
-            let _ = call.send(Err(error.clone()));
-        }
+        calls.fail(&error);
     }
 
     /// Fails everything that is under way. What comes waits.
@@ -488,14 +504,10 @@ impl Shared {
             state.outbox = Outbox::new();
             // Dropping the stream ends what may be left of the connection.
             state.writer = Box::new(tokio::io::sink());
-            state.free.clear();
-            state.waiting = 0;
             std::mem::take(&mut state.calls)
         };
         self.changed.notify_waiters();
-        for call in calls.into_iter().flatten() {
-            let _ = call.send(Err(error.clone()));
-        }
+        calls.fail(error);
     }
 
     /// Waits until nobody needs the connection any more.
@@ -517,10 +529,17 @@ impl Drop for CloseOnDrop {
 }
 
 impl State {
+    /// Sends a call whose answer is waited for.
+    fn ask(&mut self, has_cores: bool, write: impl FnOnce(&mut Outbox, u64)) -> Answered {
+        let (sender, answered) = oneshot::channel();
+        self.send(Caller::Waits(sender), has_cores, write);
+        answered
+    }
+
     /// Sends a call with the frame that `write` makes of its number.
-    fn send(&mut self, has_cores: bool, write: impl FnOnce(&mut Outbox, u64)) -> Answered {
-        let (id, answer) = self.register();
-        let alone = self.waiting == 1 && self.outbox.is_empty();
+    fn send(&mut self, caller: Caller, has_cores: bool, write: impl FnOnce(&mut Outbox, u64)) {
+        let id = self.calls.register(caller);
+        let alone = self.calls.waiting() == 1 && self.outbox.is_empty();
         self.alone_since = (alone && has_cores).then(time::Instant::now);
         write(&mut self.outbox, id);
         if alone {
@@ -528,32 +547,6 @@ impl State {
         } else {
             self.wake_driver();
         }
-        answer
-    }
-
-    /// A number for a call, used again only after its answer has come: the daemon answers every call.
-    fn register(&mut self) -> (u64, Answered) {
-        let (sender, receiver) = oneshot::channel();
-        let index = match self.free.pop() {
-            Some(index) => index as usize,
-            None => {
-                self.calls.push(None);
-                self.calls.len() - 1
-            }
-        };
-        if let Some(slot) = self.calls.get_mut(index) {
-            *slot = Some(sender);
-        }
-        self.waiting += 1;
-        (index as u64 + 1, receiver)
-    }
-
-    fn take_call(&mut self, id: u64) -> Option<oneshot::Sender<Answer>> {
-        let index = usize::try_from(id.checked_sub(1)?).ok()?;
-        let call = self.calls.get_mut(index)?.take()?;
-        self.free.push(index as u32);
-        self.waiting -= 1;
-        Some(call)
     }
 
     /// Writes from the caller's thread. What the system does not take at once is left to the driver.
@@ -589,15 +582,6 @@ impl State {
     fn why_closed(&self) -> ClientError {
         self.closed.clone().unwrap_or(ClientError::Closed)
     }
-}
-
-/// Reads an answer's payload.
-pub(crate) fn decode_answer<R: Required>(payload: Bytes) -> Result<R, ClientError> {
-    decode(payload).map_err(|error| malformed(&error))
-}
-
-fn malformed(error: &impl std::fmt::Display) -> ClientError {
-    ClientError::Protocol(error.to_string())
 }
 
 impl std::fmt::Debug for Connection {

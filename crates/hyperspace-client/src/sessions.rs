@@ -21,7 +21,7 @@ use crate::{
     error::ClientError,
     extension::Registered,
     growth::Questions,
-    lock::Held,
+    lock::Turns,
     network_peers::NetworkPeers,
     options::ConnectionEvent,
     restore,
@@ -65,6 +65,7 @@ pub(crate) struct RemoteState {
     /// How it was opened.
     pub(crate) kind: Kind,
     pub(crate) growth: Questions,
+    pub(crate) turns: Turns,
     /// The length, whichever way.
     length_changed: Notify,
     changing: Mutex<Changing>,
@@ -104,8 +105,6 @@ struct Changing {
     fork: u64,
     /// Somebody wants to hear of single blocks.
     watching: bool,
-    /// Locks that are held or waited for.
-    locks: Vec<Weak<Held>>,
     /// The first open was sent on the connection that there is, and its answer was not looked at.
     is_opening: bool,
     /// The answer to the open, or to another one after a reconnect, was looked at.
@@ -162,6 +161,7 @@ impl Sessions {
             identity: OnceLock::new(),
             kind,
             growth: Questions::default(),
+            turns: Turns::default(),
             length_changed: Notify::new(),
             changing: Mutex::default(),
         });
@@ -410,14 +410,7 @@ impl RemoteState {
         for peer in std::mem::take(&mut changing.peers) {
             changing.emit(CoreEvent::PeerRemoved(peer));
         }
-        changing.lose_locks()
-    }
-
-    /// A lock of this session that is held, or soon will be.
-    pub(crate) fn add_lock(&self, lock: &Arc<Held>) {
-        let mut changing = self.lock();
-        changing.locks.retain(|lock| lock.strong_count() > 0);
-        changing.locks.push(Arc::downgrade(lock));
+        self.turns.lost()
     }
 
     pub(crate) fn fork(&self) -> u64 {
@@ -471,7 +464,7 @@ impl RemoteState {
         if !std::mem::replace(&mut changing.closed, true) {
             changing.emit(CoreEvent::Close);
             changing.events = None;
-            changing.lose_locks();
+            self.turns.close();
         }
     }
 
@@ -539,12 +532,6 @@ impl Changing {
             |peer: &PeerInfo| self.peers.iter().any(|k| k.remote_public_key == peer.remote_public_key);
         let is_new = |peer: &PeerInfo| !gone.contains(&peer.remote_public_key) && !is_known(peer);
         peers.into_iter().filter(is_new).map(Arc::new).collect()
-    }
-
-    fn lose_locks(&mut self) -> bool {
-        let locks = std::mem::take(&mut self.locks);
-        // All of them, not just the first.
-        locks.iter().filter_map(Weak::upgrade).filter(|lock| lock.lose()).count() > 0
     }
 
     fn emit(&self, event: CoreEvent) {
