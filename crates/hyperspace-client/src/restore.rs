@@ -33,7 +33,19 @@ pub(crate) async fn everything(sessions: &Sessions, connection: Connection) -> R
 
 /// Opens all sessions again, each with its watches and extensions.
 async fn all_sessions(sessions: &Sessions, connection: &Connection) -> Result<(), ClientError> {
-    let mut restored = stream::iter(sessions.all())
+    let is_weak = |core: &Arc<RemoteState>| matches!(core.kind, Kind::Core { weak: true, .. });
+    let (weak, strong): (Vec<_>, Vec<_>) = sessions.all().into_iter().partition(is_weak);
+    // A weak session that comes before those that keep the core open would keep it open itself.
+    several(sessions, connection, strong).await?;
+    several(sessions, connection, weak).await
+}
+
+async fn several(
+    sessions: &Sessions,
+    connection: &Connection,
+    cores: Vec<Arc<RemoteState>>,
+) -> Result<(), ClientError> {
+    let mut restored = stream::iter(cores)
         .map(|core| async move { session(sessions, connection, &core).await })
         .buffer_unordered(AT_ONCE);
     while let Some(restored) = restored.next().await {

@@ -312,3 +312,60 @@ async fn an_open_whose_answer_is_looked_at_too_late_fails() {
     client.close();
     daemon.end().await;
 }
+
+#[tokio::test]
+async fn weak_sessions_are_opened_again_once_the_others_are() {
+    const EACH: u8 = 8;
+    let (go, wait) = mpsc::channel();
+    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
+    let daemon = Played::start(move |accept| {
+        let mut client = accept();
+        for key in 0..EACH {
+            client.open((key, 0, 0));
+            client.open((key, 0, 0));
+        }
+        client.open((EACH, 0, 0));
+        wait.recv().unwrap();
+        drop(client);
+        let mut client = accept();
+        let opens: Vec<_> = (0..=EACH).map(|_| client.expect(Method::StoreOpen)).collect();
+        assert!(opens.iter().all(|open| !open.read::<OpenCoreRequest>().weak()));
+        asked.send(()).unwrap();
+        wait.recv().unwrap();
+        // None of the others was sent with these.
+        client.expect(Method::HypercoreClose);
+        for open in &opens {
+            let key = open.read::<OpenCoreRequest>().key.unwrap();
+            client.opened(open, (key[0], 0, 0), Vec::new());
+        }
+        client.send();
+        client.expect(Method::HypercoreClose);
+        for _ in 0..EACH {
+            let open = client.expect(Method::StoreOpen);
+            let request = open.read::<OpenCoreRequest>();
+            assert!(request.weak());
+            client.opened(&open, (request.key.unwrap()[0], 0, 0), Vec::new());
+            client.send();
+        }
+        until_the_end(&mut client);
+    });
+    let client = daemon.lasting().await;
+    let mut events = pin!(client.connection_events());
+    let (store, mut cores) = (client.corestore(), Vec::new());
+    for key in 0..EACH {
+        let key = Key::from([key; 32]);
+        cores.push(store.get_weak(&key).await.unwrap());
+        cores.push(store.get(&key).await.unwrap());
+    }
+    let marker = store.create().await.unwrap();
+    go.send(()).unwrap();
+    lost(&mut events).await;
+    is_asked.recv().await.unwrap();
+    marker.close().await.unwrap();
+    go.send(()).unwrap();
+    restored(&mut events).await;
+    assert!(cores.iter().all(|core| !core.is_closed()));
+    drop((cores, marker));
+    client.close();
+    daemon.end().await;
+}
