@@ -102,7 +102,10 @@ async fn with_daemon(client: &HyperspaceClient, options: Options) -> Result<()> 
             let core = open(client, choice).await?;
             cli::download::download(&core, Range { from, to }, format).await
         }
-        Command::Seed => cli::network::seed(client, &open(client, choice).await?, format).await,
+        Command::Seed => {
+            let core = open(client, choice).await?;
+            cli::network::seed(client, &core, choice.name.as_deref(), format).await
+        }
         Command::Unseed => cli::network::unseed(client, choice, format).await,
         Command::Network { command: NetworkCommand::Status } => {
             cli::network::status(client, choice, format).await

@@ -50,6 +50,7 @@ fn what_is_seeded_is_announced_until_it_is_unseeded() {
     let key = key.trim_end();
     let seeded = json(&fixture.ok("-h demo -n log seed --json", b""));
     assert_eq!((&seeded["key"], &seeded["announce"]), (&key.into(), &true.into()));
+    assert_eq!(seeded["name"], "log");
     assert_eq!(
         (&seeded["remember"], &seeded["length"], &seeded["stored"]),
         (&true.into(), &2.into(), &2.into())

@@ -23,7 +23,12 @@ struct Known {
 }
 
 /// Has the daemon offer a core to the network from now on, also when it was started anew.
-pub(crate) async fn seed(client: &HyperspaceClient, core: &RemoteHypercore, format: Format) -> Result<()> {
+pub(crate) async fn seed(
+    client: &HyperspaceClient,
+    core: &RemoteHypercore,
+    name: Option<&str>,
+    format: Format,
+) -> Result<()> {
     // Whoever writes a core needs nobody to get it from.
     let wish = if core.writable() { ConfigureOptions::ANNOUNCE } else { ConfigureOptions::JOIN };
     let (network, topic_of) = (client.network(), core.discovery_key());
@@ -40,7 +45,7 @@ pub(crate) async fn seed(client: &HyperspaceClient, core: &RemoteHypercore, form
     let length = core.length();
     let stored = core.downloaded(0..length).await?;
     if format.json {
-        let mut said = topic(&status, Some(core.key()), None, format);
+        let mut said = topic(&status, Some(core.key()), name, format);
         said["length"] = length.into();
         said["stored"] = stored.into();
         return line(said);
