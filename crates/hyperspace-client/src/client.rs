@@ -57,10 +57,10 @@ pub struct Stats {
 impl HyperspaceClient {
     /// Connects to a daemon by its socket's name or path, by `tcp://HOST:PORT` (or just `HOST:PORT`) or by
     /// `ws://HOST:PORT`; with `None` to the socket that the variable `HYPERSPACE_SOCKET` names, or to `hyperspace`. An
-    /// access token is taken from the variable `HYPERSPACE_TOKEN`, if there is one.
+    /// access token is taken from the variable `HYPERSPACE_TOKEN`, if there is one; over the socket none is shown.
     pub async fn connect(host: Option<&str>) -> Result<Self, ClientError> {
-        let options = ConnectOptions::default().token_from_environment()?;
-        Self::connect_with(&Endpoint::from_option(host)?, options).await
+        let endpoint = Endpoint::from_option(host)?;
+        Self::connect_with(&endpoint, ConnectOptions::for_endpoint(&endpoint)?).await
     }
 
     /// Connects to a daemon. When the connection is lost, everything ends; see

@@ -51,7 +51,8 @@ async fn run(options: Options) -> Result<()> {
         Command::Man { folder } => cli::pages::man(folder.as_deref())?,
         _ => {
             let endpoint = Endpoint::from_option(options.host.as_deref()).map_err(ClientError::from)?;
-            let client = HyperspaceClient::connect_with(&endpoint, options.connect_options()?).await?;
+            let client =
+                HyperspaceClient::connect_with(&endpoint, options.connect_options(&endpoint)?).await?;
             with_daemon(&client, options).await?;
             client.close();
         }

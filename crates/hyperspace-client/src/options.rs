@@ -2,7 +2,7 @@
 
 use std::{env, time::Duration};
 
-use hyperspace_common::{AccessToken, TOKEN_VARIABLE};
+use hyperspace_common::{AccessToken, Endpoint, TOKEN_VARIABLE};
 
 use crate::error::ClientError;
 
@@ -20,6 +20,15 @@ impl ConnectOptions {
     /// Connects again when the connection is lost, with pauses of 50 ms to 5 s, for as long as it takes.
     pub fn reconnecting() -> Self {
         Self { reconnect: Some(Reconnect::default()), token: None }
+    }
+
+    /// What the environment says for this daemon: over TCP and WebSocket, the token that the variable `HYPERSPACE_TOKEN` has.
+    /// On a UNIX socket none is shown, and what the variable has does not matter.
+    pub fn for_endpoint(endpoint: &Endpoint) -> Result<Self, ClientError> {
+        match endpoint {
+            Endpoint::Socket(_) => Ok(Self::default()),
+            Endpoint::Tcp(_) | Endpoint::WebSocket(_) => Self::default().token_from_environment(),
+        }
     }
 
     /// Shows the token that the variable `HYPERSPACE_TOKEN` has, if there is one.

@@ -153,6 +153,14 @@ fn a_token_lets_in_over_tcp_and_websocket() {
         assert_eq!(output.status.code(), Some(5), "{said}");
         assert!(said.contains("wrong") && said.contains("--token-file"), "{said}");
     }
+    // One that is none matters where one is shown, and nowhere else.
+    let nonsense = |host: &str| {
+        fixture.command(&format!("-h {host} status")).env("HYPERSPACE_TOKEN", "short").output().unwrap()
+    };
+    assert_eq!(nonsense(&hosts[0]).status.code(), Some(5));
+    let plain = Fixture::start();
+    let output = plain.command("-h demo status").env("HYPERSPACE_TOKEN", "short").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
     let nowhere = fixture.fails(&format!("-h {} --token-file {file}x status", hosts[0]), 1);
     assert!(nowhere.contains("cannot be read"), "{nowhere}");
     let said = fixture.fails("-h wss://127.0.0.1:1 status", 3);

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, error::ErrorKind
 use clap_complete::Shell;
 use hypercore::Key;
 use hyperspace_client::{ClientError, ConnectOptions};
-use hyperspace_common::AccessToken;
+use hyperspace_common::{AccessToken, Endpoint};
 
 use super::output::Format;
 
@@ -166,9 +166,9 @@ impl CoreChoice {
 
 impl Options {
     /// How to connect.
-    pub(crate) fn connect_options(&self) -> anyhow::Result<ConnectOptions> {
+    pub(crate) fn connect_options(&self, endpoint: &Endpoint) -> anyhow::Result<ConnectOptions> {
         let Some(path) = &self.token_file else {
-            return Ok(ConnectOptions::default().token_from_environment()?);
+            return Ok(ConnectOptions::for_endpoint(endpoint)?);
         };
         let place = format!("the token file {}", path.display());
         let text = fs::read_to_string(path).with_context(|| format!("{place} cannot be read"))?;
