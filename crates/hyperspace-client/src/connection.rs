@@ -34,7 +34,7 @@ use tokio::{
     task::{coop::consume_budget, yield_now},
 };
 
-pub(crate) use self::calls::{Answer, Answered, decode_answer};
+pub(crate) use self::calls::{Answer, Answered, decode_answer, fits};
 use self::{
     calls::{Caller, Calls, Told, malformed},
     driver::Driver,
@@ -186,11 +186,13 @@ impl Connection {
         M: Message,
         R: Required,
     {
+        fits(method, message.encoded_len())?;
         decode_answer(self.call_raw(|outbox, id| outbox.request(method, id, message)).await?)
     }
 
     /// Calls a method whose answer says nothing.
     pub(crate) async fn call_void<M: Message>(&self, method: Method, message: &M) -> Result<(), ClientError> {
+        fits(method, message.encoded_len())?;
         self.call_raw(|outbox, id| outbox.request(method, id, message)).await?;
         Ok(())
     }
@@ -228,6 +230,7 @@ impl Connection {
         method: Method,
         message: &M,
     ) -> Result<Bytes, ClientError> {
+        fits(method, message.encoded_len())?;
         loop {
             match self.call_in_turn(turn, |outbox, id| outbox.request(method, id, message)).await {
                 // The next call waits until there is a connection, or fails for good.

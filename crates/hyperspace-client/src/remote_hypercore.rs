@@ -15,7 +15,7 @@ use hyperspace_common::{Message, Method, messages::*, text};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
-    connection::{Answered, Connection, decode_answer},
+    connection::{Answered, Connection, decode_answer, fits},
     error::ClientError,
     sessions::{Identity, RemoteState, Sessions, Transferred},
 };
@@ -101,6 +101,7 @@ impl RemoteHypercore {
     /// To append much, keep several of these in flight: the daemon makes appends that arrive together one commit.
     pub async fn append_blocks(&self, blocks: &[Bytes]) -> Result<Appended, ClientError> {
         let id = self.id();
+        append_fits(id, blocks)?;
         let answer =
             self.session.connection.call_raw(|outbox, call| outbox.append_request(call, id, blocks)).await?;
         let AppendResponse { length, byte_length, seq } = decode_answer(answer)?;
@@ -488,6 +489,19 @@ impl AppendLog for RemoteHypercore {
 
     fn close(&self) -> BoxFuture<'_, Result<(), Error>> {
         async move { Self::close(self).await.map_err(|error| self.error(error)) }.boxed()
+    }
+}
+
+/// Refuses blocks that make more than a frame may have.
+fn append_fits(id: u64, blocks: &[Bytes]) -> Result<(), ClientError> {
+    // No number in the message takes more than ten bytes, nor what says which it is more than one.
+    let most = blocks.iter().fold(11, |sum: usize, block| sum.saturating_add(block.len()).saturating_add(11));
+    match fits(Method::HypercoreAppend, most) {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let request = AppendRequest { id, blocks: blocks.to_vec() };
+            fits(Method::HypercoreAppend, request.encoded_len())
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use hyperspace_common::{Message, Method, Required, messages::*};
 
 use crate::{
-    connection::{Connection, decode_answer},
+    connection::{Connection, decode_answer, fits},
     error::ClientError,
     extension::NETWORK,
     networker::NetworkInfo,
@@ -127,6 +127,7 @@ async fn call<M: Message, R: Required>(
     request: &M,
     sending: impl FnOnce(),
 ) -> Result<R, ClientError> {
+    fits(method, request.encoded_len())?;
     let answer = connection.call_raw(|outbox, id| {
         sending();
         outbox.request(method, id, request);

@@ -265,6 +265,32 @@ fn when_its_runtime_ends_whoever_uses_the_connection_from_another_hears_of_it() 
 }
 
 #[tokio::test]
+async fn what_is_more_than_a_frame_may_have_is_refused_and_takes_nothing_with_it() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        client.open((1, 0, 0));
+        let append = client.expect(Method::HypercoreAppend);
+        appended(&mut client, &append);
+        client.expect(Method::HypercoreClose);
+    });
+    let client = daemon.plain().await;
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    let blocks = vec![Bytes::from(vec![0; 1 << 20]); 256];
+    let refused = [
+        log.append_blocks(&blocks).await.map(|_| ()).unwrap_err(),
+        log.set_user_data("name", Some(Bytes::from(vec![0; 256 << 20]))).await.unwrap_err(),
+    ];
+    for error in refused {
+        let ClientError::Rpc(error) = error else { panic!("{error:?}") };
+        assert_eq!(error.code.as_deref(), Some("ELIMIT"));
+        assert!(error.message.contains("larger than the limit of 268435456 bytes"), "{}", error.message);
+    }
+    assert_eq!(log.append("block").await.unwrap(), 1);
+    drop(log);
+    daemon.end().await;
+}
+
+#[tokio::test]
 async fn streams_end_with_what_they_belong_to() {
     let daemon = Played::start(|accept| {
         let mut client = accept();

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use futures::channel::oneshot;
-use hyperspace_common::{Outbox, Required, decode};
+use hyperspace_common::{
+    DEFAULT_MAX_FRAME, FrameError, Header, Method, Outbox, Required, RpcError, RpcErrorExt, code, decode,
+};
 
 use crate::error::ClientError;
 
@@ -85,6 +87,16 @@ impl Calls {
 /// Reads an answer's payload.
 pub(crate) fn decode_answer<R: Required>(payload: Bytes) -> Result<R, ClientError> {
     decode(payload).map_err(|error| malformed(&error))
+}
+
+/// Refuses what the daemon would, in its words: after a frame that is too large it ends the connection.
+pub(crate) fn fits(method: Method, payload: usize) -> Result<(), ClientError> {
+    if payload <= DEFAULT_MAX_FRAME {
+        return Ok(());
+    }
+    let (header, length) = (Header::request(method, 0), payload as u64);
+    let too_large = FrameError::TooLarge { header, length, limit: DEFAULT_MAX_FRAME };
+    Err(ClientError::Rpc(RpcError::coded(code::LIMIT, too_large.to_string())))
 }
 
 pub(super) fn malformed(error: &impl std::fmt::Display) -> ClientError {
