@@ -1,5 +1,7 @@
 //! When it is certain that nobody has more: the end of an update, and of a get that does not want to wait.
 
+mod seeks;
+
 use std::time::{Duration, Instant};
 
 use hypercore::Error;

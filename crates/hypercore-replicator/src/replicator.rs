@@ -347,7 +347,9 @@ impl Replicator {
         self.schedule_hungry(core, demand, now);
         self.settle_upgrades(core, demand, now);
         self.settle_if_available(core, demand, now);
-        if !self.wishes.if_available.is_empty() || !self.wishes.upgrades.is_empty() {
+        self.settle_seeks(core, demand, now);
+        let wishes = &self.wishes;
+        if !wishes.if_available.is_empty() || !wishes.upgrades.is_empty() || !wishes.seeks.is_empty() {
             // Their owners may be gone by now.
             self.follow_demand(demand, core);
         }

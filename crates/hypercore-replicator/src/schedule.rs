@@ -29,7 +29,7 @@ const MAX_RANGES: usize = 64;
 /// Blocks taken over from slower peers in one go.
 const MAX_SWAPS: usize = 16;
 /// Requests for one seek without news of the log, after which it rests.
-const MAX_SEEK_ATTEMPTS: u32 = 256;
+pub(crate) const MAX_SEEK_ATTEMPTS: u32 = 256;
 /// How often peers with nothing to do look at what others owe.
 const SWAP_INTERVAL: Duration = Duration::from_millis(50);
 

@@ -177,16 +177,18 @@ impl Replicator {
 
     /// Asks a peer about the first segments of a range that it is not known to have.
     pub(crate) fn want_range(peer: &mut Peer, start: u64, end: u64, now: std::time::Instant) {
-        let end = end.min(peer.remote.length);
-        let mut at = start.max(peer.blocks.contiguous_length());
-        for _ in 0..3 {
-            if at >= end {
-                break;
-            }
+        for at in segments_to_ask(peer, start, end) {
             Self::want(peer, at, now);
-            at = (at / SEGMENT + 1).saturating_mul(SEGMENT);
         }
     }
+}
+
+/// A block of each of the segments of a range that a peer is asked about: the first ones that it is not known to have.
+pub(crate) fn segments_to_ask(peer: &Peer, start: u64, end: u64) -> impl Iterator<Item = u64> + use<> {
+    let end = end.min(peer.remote.length);
+    let first = start.max(peer.blocks.contiguous_length());
+    let next = |at: &u64| Some((at / SEGMENT + 1).saturating_mul(SEGMENT));
+    std::iter::successors(Some(first), next).take_while(move |at| *at < end).take(3)
 }
 
 /// Tells a peer about a run, if it may care (`broadcastRange`).

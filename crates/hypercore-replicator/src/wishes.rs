@@ -39,6 +39,8 @@ pub(crate) struct SeekWish {
     pub(crate) in_flight: bool,
     /// Requests sent for it; a seek that gets nowhere is given a rest.
     pub(crate) attempts: u32,
+    /// Its owner does not want to wait for a peer that may come one day.
+    pub(crate) if_available: bool,
 }
 
 impl Wishes {
@@ -96,8 +98,8 @@ impl Wishes {
             }
             Want::Range(range) => self.ranges.push(RangeWish { id, range: range.clone() }),
             Want::Seek { bytes, padding } => {
-                let (bytes, padding) = (*bytes, *padding);
-                self.seeks.push(SeekWish { id, bytes, padding, in_flight: false, attempts: 0 });
+                let (bytes, padding, if_available) = (*bytes, *padding, entry.options.if_available);
+                self.seeks.push(SeekWish { id, bytes, padding, in_flight: false, attempts: 0, if_available });
             }
             Want::Upgrade { length, fork } => {
                 self.upgrades.insert(id, (*length, *fork));

@@ -127,47 +127,16 @@ pub(crate) async fn seek(
     if_available: bool,
     discovery: Arc<dyn Discovery>,
 ) -> Result<(u64, u64), RpcError> {
-    let found = async {
-        loop {
-            // A seek beyond the end needs a longer log first.
-            let seek = core.seek(byte_offset).await;
-            match seek {
-                Err(Error::OutOfBounds { .. }) if !if_available => {
-                    longer_or_more_peers(&mut core.events()).await?;
-                }
-                seek => return seek.map_err(|error| core_error(&error)),
-            }
-        }
-    };
+    let found = core.seek(byte_offset);
     if !if_available {
-        return found.await;
+        return found.await.map_err(|error| core_error(&error));
     }
-    let nobody = async {
-        settled(discovery, core.discovery_key()).await;
-        // Peers say how long the log is; then either the offset lies within it, or nobody has it.
-        let ask = UpdateOptions { wait: Some(true), all_peers: true, ..UpdateOptions::default() };
-        while core.peer_count() > 0 {
-            if core.byte_length() > byte_offset {
-                // Somebody has the tree: the answer is on its way. It is not when all peers leave.
-                peer_left(&core).await;
-            } else if !matches!(core.update_with(ask).await, Ok(true)) {
-                break;
-            }
-        }
-    };
-    either(found, nobody).await.unwrap_or_else(|| Err(RpcError::sentence(text::SEEK_NOT_AVAILABLE)))
-}
-
-async fn peer_left(core: &Hypercore) {
-    let mut events = core.events();
-    if core.peer_count() == 0 {
-        return;
+    // What tells where it is may come while peers are still being looked for.
+    if let Some(found) = either(found, settled(discovery, core.discovery_key())).await {
+        return found.map_err(|error| core_error(&error));
     }
-    while let Some(event) = events.next().await {
-        if matches!(event, StreamedEvent::Lagged(_) | StreamedEvent::Event(CoreEvent::PeerRemoved(_))) {
-            return;
-        }
-    }
+    let found = core.seek_if_available(byte_offset).await.map_err(|error| core_error(&error))?;
+    found.ok_or_else(|| RpcError::sentence(text::SEEK_NOT_AVAILABLE))
 }
 
 /// Downloads until all of the range is here.

@@ -86,6 +86,35 @@ async fn what_one_writes_the_other_reads_at_once() {
     assert_eq!(reader.downloaded(0..100).await.unwrap(), 100);
 }
 
+/// Somebody has the whole tree's roots and not one block.
+#[tokio::test]
+async fn a_byte_in_what_nobody_has_is_not_waited_for() {
+    let (one, two) = {
+        let one = Daemon::start(Some("127.0.0.1:0"), &[]).await;
+        let two = Daemon::start(Some("127.0.0.1:0"), &[one.address()]).await;
+        (one, two)
+    };
+    let writer = one.client().await.corestore().create().await.unwrap();
+    for _ in 0..8 {
+        writer.append(vec![1; 100]).await.unwrap();
+    }
+    let client = two.client().await;
+    let length_only = client.corestore().get(&writer.key()).await.unwrap();
+    assert!(length_only.update().await.unwrap());
+    one.server.stop().await;
+    let three = Daemon::start(None, &[two.address()]).await;
+    let client = three.client().await;
+    let reader = client.corestore().get(&writer.key()).await.unwrap();
+    assert!(reader.update().await.unwrap());
+    let not_available = |sought: Result<_, ClientError>| matches!(sought, Err(ClientError::Rpc(error)) if error.message == text::SEEK_NOT_AVAILABLE);
+    for core in [&reader, &length_only] {
+        assert_eq!((core.length(), core.byte_length()), (8, 800));
+        assert!(not_available(core.seek(350).await));
+        assert!(not_available(core.seek(5000).await));
+        assert_eq!(core.seek(800).await.unwrap(), (8, 0));
+    }
+}
+
 #[tokio::test]
 async fn a_block_that_is_asked_for_first_needs_no_update() {
     let (one, two) = pair().await;

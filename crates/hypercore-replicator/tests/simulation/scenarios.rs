@@ -405,6 +405,11 @@ fn what_nobody_has_is_not_waited_for() {
         for index in [5, 15, 60] {
             network.want_with(reader, Want::Block { index }, options);
         }
+        // Somewhere in what is gone, in what is there, and behind the end.
+        let bytes = network.nodes[writer].core.byte_length();
+        for bytes in [bytes / 3, bytes / 10, 2 * bytes] {
+            network.want_with(reader, Want::Seek { bytes, padding: 0 }, options);
+        }
         assert!(network.run(MINUTE, nobody_waits), "not done in time");
         assert!(network.now - network.started < Duration::from_secs(6));
         assert!(network.nodes[reader].core.has(5).unwrap());

@@ -81,13 +81,25 @@ impl Hypercore {
 
     /// The block that holds a byte offset, and the offset in it; asks peers for the tree nodes that are missing.
     pub async fn seek(&self, bytes: u64) -> Result<(u64, u64), Error> {
+        self.seek_with(bytes, WantOptions::default()).await
+    }
+
+    /// The same, but `None` once every connected peer is known to have nothing that tells more.
+    pub async fn seek_if_available(&self, bytes: u64) -> Result<Option<(u64, u64)>, Error> {
+        match self.seek_with(bytes, WantOptions { if_available: true, ..WantOptions::default() }).await {
+            Err(Error::NotAvailable(_)) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    async fn seek_with(&self, bytes: u64, options: WantOptions) -> Result<(u64, u64), Error> {
         self.check_open()?;
         let found = |core: &Core| {
             let found = self.seek_in(core, bytes)?;
             Ok(found.map(|(index, offset)| Outcome::Seek { index, offset }))
         };
         let want = Want::Seek { bytes, padding: 0 };
-        let waiting = match self.look(found, Some((want, WantOptions::default())))? {
+        let waiting = match self.look(found, Some((want, options)))? {
             Looked::Here(Outcome::Seek { index, offset }) => return Ok((index, offset)),
             Looked::Waiting(waiting) => waiting,
             Looked::Here(_) | Looked::Absent => return Err(Error::Cancelled),
@@ -171,10 +183,10 @@ impl Hypercore {
             if state.core.frozen() {
                 return Err(Error::Frozen(self.key()));
             }
-            if let (Want::Block { index }, true, None) = (&want, options.if_available, &state.waker)
+            if let (Some(index), true, None) = (asked_for(&want), options.if_available, &state.waker)
                 && !state.demand.is_finding_peers()
             {
-                return Err(Error::NotAvailable(*index));
+                return Err(Error::NotAvailable(index));
             }
             self.wait_for(state, want, options)?
         };
@@ -184,6 +196,15 @@ impl Hypercore {
 
     fn wait_for(&self, state: &mut State, want: Want, options: WantOptions) -> Result<Waiting, Error> {
         Waiting::add(self.shared(), state, self.session.id, want, options)
+    }
+}
+
+/// What [`Error::NotAvailable`] says of a want that may end with it: the block, or the byte.
+pub(super) fn asked_for(want: &Want) -> Option<u64> {
+    match want {
+        Want::Block { index } => Some(*index),
+        Want::Seek { bytes, .. } => Some(*bytes),
+        Want::Range(_) | Want::Upgrade { .. } => None,
     }
 }
 

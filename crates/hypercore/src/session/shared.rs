@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::core::Core;
-use crate::demand::{Demand, Want};
+use crate::demand::Demand;
 use crate::error::Error;
 use crate::events::{CoreEvent, EventSink, PeerInfo};
 use crate::info::Info;
 use crate::key::{DiscoveryKey, Key};
+use crate::session::fetch::asked_for;
 use crate::session::snapshot::Snapshot;
 
 /// Called after every change that a replicator may have to tell its peers about.
@@ -201,12 +202,10 @@ impl State {
         }
     }
 
-    /// Ends gets that wait only as long as somebody may have the block: nobody does.
+    /// Ends gets and seeks that wait only as long as somebody may have what is wanted: nobody does.
     pub(crate) fn fail_if_available(&mut self) {
-        let wants = self.demand.iter().filter_map(|(id, entry)| match entry.want {
-            Want::Block { index } if entry.options.if_available => Some((id, index)),
-            _ => None,
-        });
+        let wants = self.demand.iter().filter(|(_, entry)| entry.options.if_available);
+        let wants = wants.filter_map(|(id, entry)| Some((id, asked_for(&entry.want)?)));
         for (id, index) in wants.collect::<Vec<_>>() {
             self.demand.fail(id, Error::NotAvailable(index));
         }

@@ -91,6 +91,8 @@ fn nobody_to_ask_is_an_answer_for_those_who_want_only_what_is_available() {
     let log = writer(1);
     let options = GetOptions { if_available: true, ..GetOptions::default() };
     assert!(matches!(block_on(log.get_with(7, options)), Err(Error::NotAvailable(7))));
+    assert!(matches!(block_on(log.seek_if_available(7000)), Ok(None)));
+    assert!(matches!(block_on(log.seek_if_available(0)), Ok(Some((0, 0)))));
     let (reader, _) = reader_of(&log);
     let mut get = Box::pin(reader.get_with(0, options));
     assert!(get.as_mut().now_or_never().is_none());
