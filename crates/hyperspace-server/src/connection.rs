@@ -54,6 +54,10 @@ pub(crate) enum Chat<IO> {
     Ignored,
 }
 
+/// Whether more may be read of a stream before what came so far is answered. It may not of one that takes no answers once
+/// it has told of its end.
+pub(crate) type ReadsOn<IO> = fn(&IO) -> bool;
+
 /// Waits awake for the next request, if that is likely to come at once.
 struct Watch<IO> {
     chat: Chat<IO>,
@@ -70,6 +74,9 @@ struct Watch<IO> {
 pub(crate) struct Connection<IO> {
     io: IO,
     rpc: Rpc,
+    reads_on: ReadsOn<IO>,
+    /// The stream broke behind what was read last.
+    broken: Option<io::Error>,
     stall: Duration,
     /// Runs while answers are ready that the client does not read.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -101,10 +108,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         client: u64,
         limits: Limits,
         chat: Chat<IO>,
+        reads_on: ReadsOn<IO>,
     ) -> Self {
         let stall = limits.stall;
         let rpc = Rpc::new(server, mailbox, client, limits);
-        Self { io, rpc, stall, stalled: None, ended: false, watch: Watch::new(chat) }
+        let watch = Watch::new(chat);
+        Self { io, rpc, reads_on, broken: None, stall, stalled: None, ended: false, watch }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Gone> {
@@ -139,7 +148,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     return Err(Gone::Closed);
                 }
             }
-            if self.ended || !self.rpc.wants_input() {
+            if self.ended || !self.rpc.wants_input() || (blocked && !(self.reads_on)(&self.io)) {
                 return Ok(());
             }
             if self.poll_read(context)?.is_pending() {
@@ -154,8 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     Err(error) => return Err(lost(error)),
                 }
                 if self.watch.brisk {
-                    // After everything else that is to be done here.
-                    let _ = pin!(yield_now()).poll(context);
+                    after_others(context);
                 }
                 return Ok(());
             }
@@ -165,6 +173,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Reads what is there: a burst, or more of large frames.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Gone> {
+        if let Some(error) = self.broken.take() {
+            return Err(lost(error));
+        }
         let (mut received, mut room) = (false, READ_BURST);
         loop {
             let input = self.rpc.input();
@@ -175,6 +186,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     return Ok(Poll::Ready(()));
                 }
                 Poll::Ready(Ok(_)) => received = true,
+                Poll::Ready(Err(error)) if received => {
+                    // Once what came before it was worked on.
+                    self.broken = Some(error);
+                    return Ok(Poll::Ready(()));
+                }
                 Poll::Ready(Err(error)) => return Err(lost(error)),
                 Poll::Pending if received => return Ok(Poll::Ready(())),
                 Poll::Pending => {
@@ -185,7 +201,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 }
             }
             let length = input.len();
-            if length >= GATHER || !self.rpc.has_large_input() {
+            if length >= GATHER || !self.rpc.has_large_input() || !(self.reads_on)(&self.io) {
                 return Ok(Poll::Ready(()));
             }
             // For all that is gathered, so that it is not moved as it grows.
@@ -302,6 +318,11 @@ impl<IO> Watch<IO> {
 /// again after them.
 fn others_turn(context: &mut Context<'_>) -> bool {
     pin!(consume_budget()).poll(context).is_pending()
+}
+
+/// This is woken again after everything else that is to be done here.
+fn after_others(context: &mut Context<'_>) {
+    let _ = pin!(yield_now()).poll(context);
 }
 
 /// A connection that broke because the client is gone is a client that closed it.

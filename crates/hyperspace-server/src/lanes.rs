@@ -81,7 +81,7 @@ impl Lanes {
             let client = tokio::net::UnixStream::from_std(client)?;
             self.main.spawn(async move {
                 let _place = place;
-                serve_client(shared, client, Chat::Ignored).await;
+                serve_client(shared, client, Chat::Ignored, |_| true).await;
             });
             return Ok(());
         }
@@ -97,7 +97,7 @@ impl Lanes {
         };
         runtime.spawn(async move {
             let (_place, _seat) = (place, seat);
-            let mut served = pin!(serve_client(shared, client, chat));
+            let mut served = pin!(serve_client(shared, client, chat, |_| true));
             poll_fn(|context| {
                 let _main = main.enter();
                 served.as_mut().poll(context)

@@ -29,7 +29,7 @@ use crate::{
     admission::{NoTokens, Tokens},
     answer::core_error,
     clients::Clients,
-    connection::{self, Chat, Connection},
+    connection::{self, Chat, Connection, ReadsOn},
     descriptors::{Shares, Wishes},
     extensions::{Extensions, PROTOCOL, Scope},
     lanes::Lanes,
@@ -320,7 +320,7 @@ impl Server {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        serve_client(self.shared.clone(), io, Chat::Ignored)
+        serve_client(self.shared.clone(), io, Chat::Ignored, |_| true)
     }
 
     /// What happens from now on. Ends with the server; a reader that is far too slow misses some.
@@ -524,7 +524,12 @@ async fn accept_socket(shared: Arc<Shared>, listener: SocketListener, mut lanes:
 }
 
 /// Serves a client that may come in, until either side ends.
-pub(crate) async fn serve_client<IO>(shared: Arc<Shared>, io: IO, chat: Chat<IO>) -> Gone
+pub(crate) async fn serve_client<IO>(
+    shared: Arc<Shared>,
+    io: IO,
+    chat: Chat<IO>,
+    reads_on: ReadsOn<IO>,
+) -> Gone
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin,
 {
@@ -540,7 +545,7 @@ where
     let (stopping, events) = (shared.stopping.clone(), shared.events.clone());
     // Nobody may be listening.
     let _ = events.send(ServerEvent::ClientOpen { id });
-    let connection = Connection::new(io, shared, mailbox, id, limits, chat);
+    let connection = Connection::new(io, shared, mailbox, id, limits, chat, reads_on);
     let gone = connection::run(connection, stopping).await;
     match gone {
         Gone::Closed | Gone::Stopped => debug!(client = id, "a client is gone: {gone}"),

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyperspace_common::{KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_QUESTIONS};
-use hyperspace_websocket::{Close, Origins, accept};
+use hyperspace_websocket::{Close, Origins, WsStream, accept};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -104,7 +104,7 @@ impl Door {
         }
         let Some(_place) = self.shared.place() else { return Ok(()) };
         drop(turn);
-        serve_client(self.shared.clone(), client, Chat::Ignored).await;
+        serve_client(self.shared.clone(), client, Chat::Ignored, |_| true).await;
         Ok(())
     }
 
@@ -125,7 +125,9 @@ impl Door {
         };
         drop(turn);
         client.admitted();
-        let gone = serve_client(self.shared.clone(), &mut client, Chat::Ignored).await;
+        // A farewell that is read ends the writing, and so does what is no binary message.
+        let reads_on = |client: &&mut WsStream<TcpStream>| client.has_unread();
+        let gone = serve_client(self.shared.clone(), &mut client, Chat::Ignored, reads_on).await;
         client.finish(close_of(&gone)).await;
         Ok(())
     }

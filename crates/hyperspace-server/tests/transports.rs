@@ -331,6 +331,58 @@ async fn what_comes_before_the_token_is_bounded() {
     server.stop().await;
 }
 
+/// Whole requests that came are done, and answered where the other side may still be told, whatever comes right behind.
+#[tokio::test]
+async fn what_comes_before_the_end_is_done() {
+    let server = server().await;
+    let log = server.store().get(corestore::Query::name("log")).unwrap();
+    for _ in 0..2 {
+        log.append(vec![1; 400_000]).unwrap();
+    }
+    let append = |id, length| {
+        let blocks = vec![Bytes::from(vec![7; length])];
+        frame(Method::HypercoreAppend, id, &AppendRequest { id: 0, blocks })
+    };
+    let get = |id, seq| {
+        let get =
+            GetRequest { id: 0, seq, resource_id: id, wait: None, if_available: None, on_wait_id: None };
+        frame(Method::HypercoreGet, id, &get)
+    };
+    let mut too_large = vec![0x82, 0xff];
+    too_large.extend_from_slice(&(MAX_MESSAGE as u64 + 1).to_be_bytes());
+    too_large.extend_from_slice(&[0; 4]);
+    let ends: [(&str, Vec<u8>); 5] = [
+        ("its end", vec![]),
+        ("a farewell", vec![0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]),
+        ("a text", vec![0x81, 0x81, 0, 0, 0, 0, b'x']),
+        ("what is too large", too_large),
+        ("no frame", message(&[0xff; 9])),
+    ];
+    for (what, end) in ends {
+        let mut stream = rough_websocket(&server).await;
+        let token = frame(Method::AccessPresent, 0, &PresentRequest { token: TOKEN.into() });
+        let open = OpenRequest { id: 0, key: None, name: Some("log".into()), weak: None };
+        let open = frame(Method::CorestoreOpen, 0, &open);
+        // Answers of which each is larger than what is written at once.
+        let calls = [append(1, 20_000), get(2, 0), get(3, 1), append(4, 10)].concat();
+        let before = log.length();
+        let bytes = [message(&token), message(&open), message(&calls), end].concat();
+        let (mut reader, mut writer) = stream.split();
+        let write = async {
+            writer.write_all(&bytes).await.unwrap();
+            if what == "its end" {
+                writer.shutdown().await.unwrap();
+            }
+        };
+        let mut heard = Vec::new();
+        let (_, read) = tokio::join!(write, within("the end", reader.read_to_end(&mut heard)));
+        assert_eq!(log.length(), before + 2, "before {what}");
+        assert!(read.is_ok() && heard.len() > 800_000, "{} bytes before {what}", heard.len());
+    }
+    is_served(&server).await;
+    server.stop().await;
+}
+
 /// Message borders mean nothing, but a message has a bound.
 #[tokio::test]
 async fn frames_may_be_cut_anywhere_and_a_message_has_a_bound() {
@@ -380,9 +432,11 @@ async fn rough_websocket(server: &Server) -> TcpStream {
     stream
 }
 
-/// A short masked binary message.
+/// A masked binary message of less than 64 KiB.
 fn message(payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0x82, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+    let mut bytes = vec![0x82, 0xfe];
+    bytes.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(payload);
     bytes
 }

@@ -80,6 +80,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
         }
     }
 
+    /// Whether there is something to read for which the other side need not be asked: the rest of a message.
+    pub fn has_unread(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// What the other side did wrong, if that ended the stream.
     pub fn fault(&self) -> Option<&Close> {
         self.fault.as_ref()
