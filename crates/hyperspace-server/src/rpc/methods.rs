@@ -21,6 +21,10 @@ use crate::{
 /// The longest request to download, in bytes: some millions of blocks that are listed one by one.
 const MAX_DOWNLOAD: usize = 8 << 20;
 
+/// The longest request to open a core of a namespace, or to list one, in bytes: several times what the longest names and
+/// the deepest namespace take.
+const MAX_NAMED: usize = 128 << 10;
+
 impl Rpc {
     pub(super) fn dispatch(
         &mut self,
@@ -81,6 +85,11 @@ impl Rpc {
             Method::LogSnapshot => decoded!(snapshot),
             Method::LogUserData => decoded!(user_data),
             Method::LogSetUserData => decoded!(set_user_data),
+            // Before they are decoded: a part of a namespace of two bytes on the wire takes many times as much memory.
+            Method::StoreOpen | Method::StoreNames if payload.len() > MAX_NAMED => {
+                let why = format!("what names a core or a namespace has at most {MAX_NAMED} bytes");
+                self.outbox.error(call, &limit(why));
+            }
             Method::StoreOpen => decoded!(open_core),
             Method::StoreList => decoded!(list),
             Method::StoreNames => decoded!(names),
