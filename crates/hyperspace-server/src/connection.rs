@@ -77,6 +77,7 @@ pub(crate) struct Connection<IO> {
     reads_on: ReadsOn<IO>,
     /// The stream broke behind what was read last.
     broken: Option<io::Error>,
+    turn: Duration,
     stall: Duration,
     /// Runs while answers are ready that the client does not read.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -110,10 +111,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         chat: Chat<IO>,
         reads_on: ReadsOn<IO>,
     ) -> Self {
-        let stall = limits.stall;
+        let (turn, stall) = (limits.turn, limits.stall);
         let rpc = Rpc::new(server, mailbox, client, limits);
         let watch = Watch::new(chat);
-        Self { io, rpc, reads_on, broken: None, stall, stalled: None, ended: false, watch }
+        Self { io, rpc, reads_on, broken: None, turn, stall, stalled: None, ended: false, watch }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Gone> {
@@ -124,8 +125,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 
     fn try_poll(&mut self, context: &mut Context<'_>) -> Result<(), Gone> {
+        // By the real clock: what takes long here is work.
+        let until = std::time::Instant::now() + self.turn;
+        let is_over = || std::time::Instant::now() >= until;
+        let mut has_read = false;
         loop {
-            let more = self.rpc.poll(context)?;
+            let more = self.rpc.poll(context, until)?;
             // For want of room, work may have been put off that nobody is woken for again.
             let put_off = !self.rpc.has_room();
             let before = self.rpc.outbox.len();
@@ -137,6 +142,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 self.stalled = None;
             }
             if more || (put_off && self.rpc.has_room()) {
+                if is_over() {
+                    after_others(context);
+                    return Ok(());
+                }
                 if others_turn(context) { return Ok(()) } else { continue }
             }
             if !blocked {
@@ -149,6 +158,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 }
             }
             if self.ended || !self.rpc.wants_input() || (blocked && !(self.reads_on)(&self.io)) {
+                return Ok(());
+            }
+            // Something is read in every turn, however short it is.
+            if std::mem::replace(&mut has_read, true) && is_over() {
+                after_others(context);
                 return Ok(());
             }
             if self.poll_read(context)?.is_pending() {

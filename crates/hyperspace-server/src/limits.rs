@@ -25,6 +25,8 @@ pub struct Limits {
     pub unsent_high_water: usize,
     /// Answers and events, in bytes, that wait because the client does not read; beyond, it is let go.
     pub max_unread: usize,
+    /// How long one client's requests are worked on before others have their turn.
+    pub turn: Duration,
     /// How long a client may leave what is ready for it unread.
     pub stall: Duration,
     /// How long a connection has, from its first byte on, to show an access token where one is wanted.
@@ -45,6 +47,7 @@ impl Default for Limits {
             max_waiting: 65_536,
             unsent_high_water: 1 << 20,
             max_unread: MAX_UNREAD,
+            turn: Duration::from_millis(10),
             stall: Duration::from_secs(60),
             admission: Duration::from_secs(15),
             max_pending: 64,

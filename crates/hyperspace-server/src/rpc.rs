@@ -17,6 +17,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -49,6 +50,9 @@ use crate::{
 
 /// Answers of this size are written before more are made: the client works on them meanwhile.
 const WORTH_WRITING: usize = 256 << 10;
+
+/// Small requests between two looks at the clock.
+const LOOK_EVERY: u32 = 64;
 
 /// Why a client was let go.
 #[derive(Debug, Error)]
@@ -257,9 +261,9 @@ impl Rpc {
         self.fault.is_none() && !self.holding && self.at >= self.burst.len() && self.has_room()
     }
 
-    /// Does what can be done now, and asks to be woken for the rest. True when there is more to do, but something to be
-    /// written first.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Result<bool, Gone> {
+    /// Does what can be done until then, and asks to be woken for the rest. True when there is more to do, but something
+    /// to be written first, or no time left.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, until: Instant) -> Result<bool, Gone> {
         loop {
             while self.has_room() && self.mailbox.register(context) {
                 self.drain_events()?;
@@ -274,8 +278,8 @@ impl Rpc {
                 return Ok(false);
             }
             self.mailbox.at_work();
-            self.work()?;
-            if self.outbox.len() >= WORTH_WRITING {
+            let late = self.work(until)?;
+            if late || self.outbox.len() >= WORTH_WRITING {
                 return Ok(true);
             }
         }
@@ -286,15 +290,16 @@ impl Rpc {
         if self.at < self.burst.len() { Ok(true) } else { self.next_burst() }
     }
 
-    /// Works on what has arrived.
-    fn work(&mut self) -> Result<(), Gone> {
+    /// Works on what has arrived. True when that took too long, and others are to have their turn.
+    fn work(&mut self, until: Instant) -> Result<bool, Gone> {
         self.told_now.clear();
         if self.mailbox.is_patient() {
             self.mailbox.sessions_with_news(&mut self.told_now);
             // What is answered from here on may depend on it.
             self.drain_events()?;
         }
-        while self.has_room() {
+        let (mut late, mut small) = (false, 0);
+        while !late && self.has_room() {
             let Some(frame) = self.decoder.next(&self.burst[self.at..])? else {
                 // Only whole frames are put into a burst.
                 self.at = self.burst.len();
@@ -306,13 +311,19 @@ impl Rpc {
             if self.outbox.len() >= WORTH_WRITING {
                 break;
             }
+            // Those that come by the thousand take less than a look at the clock should cost them.
+            small += 1;
+            if small >= LOOK_EVERY || !is_small(frame.header) {
+                small = 0;
+                late = Instant::now() >= until;
+            }
         }
         self.flush_appends()?;
         if self.at >= self.burst.len() {
             self.burst = Bytes::new();
             self.at = 0;
         }
-        Ok(())
+        Ok(late)
     }
 
     /// Takes whole frames out of the input.
@@ -474,6 +485,12 @@ impl Rpc {
         };
         self.outbox.error(waiting.call, &error);
     }
+}
+
+/// Whether a call takes about a microsecond.
+fn is_small(call: Header) -> bool {
+    use Method::{HypercoreAppend, HypercoreGet, HypercoreHas};
+    matches!(call.known_method(), Some(HypercoreAppend | HypercoreGet | HypercoreHas))
 }
 
 /// Does something that takes long without holding up the runtime's other tasks, where the runtime can do that.

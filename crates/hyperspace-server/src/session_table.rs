@@ -1,6 +1,6 @@
 //! What one client holds: its sessions, and its requests that are not answered yet. Plain state, no I/O.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{BTreeSet, HashMap, hash_map::Entry};
 
 use futures::future::AbortHandle;
 use hyperspace_common::Header;
@@ -41,13 +41,21 @@ pub(crate) struct Waiting {
 pub(crate) struct SessionTable<S> {
     sessions: HashMap<u64, S>,
     waiting: HashMap<WaitId, Waiting>,
+    /// By session: what a session ends with it must not cost what the client's others wait for.
+    of_sessions: HashMap<u64, BTreeSet<WaitId>>,
     resources: HashMap<u64, WaitId>,
     next: u64,
 }
 
 impl<S> SessionTable<S> {
     pub(crate) fn new() -> Self {
-        Self { sessions: HashMap::new(), waiting: HashMap::new(), resources: HashMap::new(), next: 0 }
+        Self {
+            sessions: HashMap::new(),
+            waiting: HashMap::new(),
+            of_sessions: HashMap::new(),
+            resources: HashMap::new(),
+            next: 0,
+        }
     }
 
     pub(crate) fn session(&self, id: u64) -> Option<&S> {
@@ -69,13 +77,7 @@ impl<S> SessionTable<S> {
     /// Ends a session; returns it with its requests that still waited, oldest first.
     pub(crate) fn remove_session(&mut self, id: u64) -> Option<(S, Vec<Waiting>)> {
         let session = self.sessions.remove(&id)?;
-        let mut ids: Vec<WaitId> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| waiting.session == Some(id))
-            .map(|(id, _)| *id)
-            .collect();
-        ids.sort_unstable();
+        let ids = self.of_sessions.remove(&id).unwrap_or_default();
         let waiting = ids.into_iter().filter_map(|id| self.stop(id)).collect();
         Some((session, waiting))
     }
@@ -99,6 +101,9 @@ impl<S> SessionTable<S> {
             };
         }
         self.next += 1;
+        if let Some(session) = waiting.session {
+            self.of_sessions.entry(session).or_default().insert(id);
+        }
         self.waiting.insert(id, waiting);
         Some(id)
     }
@@ -108,6 +113,14 @@ impl<S> SessionTable<S> {
         let waiting = self.waiting.remove(&id)?;
         if let Some(resource) = waiting.resource {
             self.resources.remove(&resource);
+        }
+        if let Some(session) = waiting.session
+            && let Entry::Occupied(mut ids) = self.of_sessions.entry(session)
+        {
+            ids.get_mut().remove(&id);
+            if ids.get().is_empty() {
+                ids.remove();
+            }
         }
         Some(waiting)
     }
@@ -183,6 +196,9 @@ mod tests {
         assert_eq!(ended[0].resource, Some(0), "oldest first");
         assert!(ended.iter().all(|waiting| waiting.abort.is_aborted()));
         assert!(table.remove_session(3).is_none());
+        let rest = table.resources.values().copied().collect::<Vec<_>>();
+        assert!(rest.into_iter().all(|id| table.finish(id).is_some()));
+        assert!(table.of_sessions.is_empty(), "what is done leaves nothing behind");
     }
 
     #[test]

@@ -39,6 +39,10 @@ impl Rpc {
                 }
             };
         }
+        if call.id == 0 && only_answers(method) {
+            // Nobody wants to know, and it may take long.
+            return Ok(());
+        }
         match method {
             Method::HypercoreGet => decoded!(get),
             Method::HypercoreAppend => self.append(call, payload)?,
@@ -414,6 +418,25 @@ impl Rpc {
     ) -> Result<T, RpcError> {
         work(&self.core(session)?).map_err(|error| core_error(&error))
     }
+}
+
+/// Whether a method does nothing but answer.
+fn only_answers(method: Method) -> bool {
+    matches!(
+        method,
+        Method::HyperspaceStatus
+            | Method::HypercoreHas
+            | Method::HypercoreDownloaded
+            | Method::NetworkStatus
+            | Method::NetworkAllStatuses
+            | Method::LogState
+            | Method::LogManifest
+            | Method::LogUserData
+            | Method::StoreList
+            | Method::StoreNames
+            | Method::StoreStats
+            | Method::AccessPresent
+    )
 }
 
 pub(super) fn parse_key(key: &[u8]) -> Result<Key, RpcError> {
