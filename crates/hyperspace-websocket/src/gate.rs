@@ -17,19 +17,26 @@ pub(crate) struct Gate<S> {
     pub(crate) inner: S,
     /// What may still be read; `None`: everything.
     left: Option<usize>,
+    /// Something came since somebody asked.
+    came: bool,
 }
 
 impl<S> Gate<S> {
     pub(crate) fn shut(inner: S) -> Self {
-        Self { inner, left: Some(BEFORE_ADMISSION) }
+        Self { inner, left: Some(BEFORE_ADMISSION), came: false }
     }
 
     pub(crate) fn open(inner: S) -> Self {
-        Self { inner, left: None }
+        Self { inner, left: None, came: false }
     }
 
     pub(crate) fn let_through(&mut self) {
         self.left = None;
+    }
+
+    /// Whether anything came since this was asked.
+    pub(crate) fn take_came(&mut self) -> bool {
+        std::mem::take(&mut self.came)
     }
 }
 
@@ -41,8 +48,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        let length = buffer.filled().len().saturating_sub(before);
+        self.came |= length > 0;
         if let Some(left) = self.left {
-            let rest = left.checked_sub(buffer.filled().len().saturating_sub(before));
+            let rest = left.checked_sub(length);
             let Some(rest) = rest else {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::InvalidData,

@@ -156,6 +156,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
     /// Nothing is to be read: is anybody there?
     fn poll_heartbeat(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let Some(heartbeat) = &mut self.heartbeat else { return Ok(()) };
+        // A part of a message, too: within a frame the other side can answer no ping.
+        if self.socket.get_mut().take_came() {
+            heartbeat.heard();
+        }
         while let Poll::Ready(beat) = heartbeat.poll(context) {
             if beat == Beat::Gone {
                 self.ended = true;
@@ -196,12 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WsStream<S> {
                 return Poll::Ready(Ok(()));
             }
             match this.socket.poll_next_unpin(context) {
-                Poll::Ready(Some(Ok(message))) => {
-                    if let Some(heartbeat) = &mut this.heartbeat {
-                        heartbeat.heard();
-                    }
-                    this.take(message)?;
-                }
+                Poll::Ready(Some(Ok(message))) => this.take(message)?,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(this.read_failed(error))),
                 Poll::Ready(None) => this.ended = true,
                 Poll::Pending => {
@@ -396,6 +395,24 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(started.elapsed() >= Heartbeat::patience() && started.elapsed() < 2 * Heartbeat::patience());
         drop(client);
+    }
+
+    /// Within a message nobody can answer a ping.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_its_time_for_a_message_stays() {
+        let (mut client, mut server) = rough_pair().await;
+        let raw = client.get_mut();
+        let reading = tokio::spawn(async move {
+            let mut buffer = vec![0; 300];
+            server.read_exact(&mut buffer).await.map(|_| buffer)
+        });
+        raw.write_all(&[0x82, 0xfe, 1, 44, 0, 0, 0, 0]).await.unwrap();
+        for byte in 0..300 {
+            tokio::time::sleep(Heartbeat::patience() / 8).await;
+            raw.write_all(&[byte as u8]).await.unwrap();
+        }
+        let read = reading.await.unwrap().unwrap();
+        assert!(read.iter().enumerate().all(|(at, byte)| *byte == at as u8));
     }
 
     #[tokio::test(start_paused = true)]
