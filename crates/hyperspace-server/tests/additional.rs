@@ -261,3 +261,48 @@ async fn a_seek_on_a_snapshot_finds_only_what_the_snapshot_has() {
         assert_eq!(raw.error(4).await.message, text::OUT_OF_BOUNDS);
     }
 }
+
+#[tokio::test]
+async fn a_download_beyond_a_snapshot_is_answered_at_once() {
+    let fixture = Fixture::start().await;
+    let mut raw = fixture.raw().await;
+    open(&mut raw, 1, &OpenCoreRequest { id: 0, ..Default::default() }).await;
+    append(&mut raw, 0, &["a", "bc", "de"]).await;
+    raw.send(Method::LogSnapshot, 2, &SnapshotRequest { id: 0, snapshot_id: 9 }).await;
+    raw.answer::<LogState>(Method::LogSnapshot, 2).await;
+    append(&mut raw, 0, &["later"]).await;
+    let download = |end, blocks| DownloadRequest { id: 9, resource_id: 1, end, blocks, ..Default::default() };
+    raw.send(Method::HypercoreDownload, 3, &download(Some(3), vec![])).await;
+    raw.done(Method::HypercoreDownload, 3).await;
+    for beyond in [download(Some(4), vec![]), download(None, vec![0, 3])] {
+        raw.send(Method::HypercoreDownload, 4, &beyond).await;
+        assert_eq!(raw.error(4).await.code.as_deref(), Some("EINVAL"));
+    }
+}
+
+/// A namespace of very many empty parts would take many times its size before it is found to be too deep.
+#[tokio::test]
+async fn long_namespaces_are_refused_before_they_are_looked_at() {
+    let fixture = Fixture::start().await;
+    let mut raw = fixture.raw().await;
+    let namespace = vec![Bytes::new(); 100_000];
+    let name = Some("x".to_owned());
+    raw.send(
+        Method::StoreOpen,
+        1,
+        &OpenCoreRequest { id: 0, name: name.clone(), namespace: namespace.clone(), ..Default::default() },
+    )
+    .await;
+    let refused = raw.error(1).await;
+    assert!(refused.code.as_deref() == Some("ELIMIT") && refused.message.contains("131072"), "{refused:?}");
+    raw.send(Method::StoreNames, 2, &NamesRequest { namespace, ..Default::default() }).await;
+    let refused = raw.error(2).await;
+    assert!(refused.code.as_deref() == Some("ELIMIT") && refused.message.contains("131072"), "{refused:?}");
+    // The longest that there can be has room.
+    let namespace = vec![Bytes::from(vec![b'n'; 1024]); 16];
+    let name = Some("x".repeat(1024));
+    let longest = OpenCoreRequest { id: 0, name, namespace: namespace.clone(), ..Default::default() };
+    open(&mut raw, 3, &longest).await;
+    raw.send(Method::StoreNames, 4, &NamesRequest { namespace, ..Default::default() }).await;
+    assert_eq!(raw.answer::<NamesResponse>(Method::StoreNames, 4).await.cores.len(), 1);
+}

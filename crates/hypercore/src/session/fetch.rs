@@ -147,9 +147,19 @@ impl Hypercore {
         Ok(matches!(waiting.await?, Outcome::Upgrade(true)))
     }
 
-    /// Downloads a range of blocks for as long as the handle lives.
+    /// Downloads a range of blocks for as long as the handle lives. What lies beyond the end of a snapshot is out of
+    /// bounds: it never comes.
     pub fn download(&self, range: DownloadRange) -> Result<Download, Error> {
         self.check_open()?;
+        let last = match &range.blocks {
+            Some(blocks) => blocks.last().copied(),
+            None => range.end.filter(|end| *end > range.start).map(|end| end - 1),
+        };
+        if let (Some(snapshot), Some(index)) = (&self.session.snapshot, last)
+            && index >= snapshot.length
+        {
+            return Err(Error::OutOfBounds { what: "snapshot", index, length: snapshot.length });
+        }
         let found = |core: &Core| Ok(range.next_missing(core, 0)?.is_none().then_some(Outcome::Range));
         let want = Want::Range(range.clone());
         match self.look(found, Some((want, WantOptions::default())))? {
