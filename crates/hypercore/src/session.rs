@@ -46,6 +46,8 @@ struct Session {
     snapshot: Option<Arc<Snapshot>>,
     read_only: bool,
     wait: bool,
+    /// Does not keep the log open.
+    visits: bool,
     closed: AtomicBool,
 }
 
@@ -95,10 +97,14 @@ impl Hypercore {
     }
 
     fn begin(shared: Arc<Shared>, options: SessionOptions) -> Result<Self, Error> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         if !shared.session_opened() {
             return Err(Error::Closed);
         }
+        Ok(Self::with_shared(shared, options, false))
+    }
+
+    fn with_shared(shared: Arc<Shared>, options: SessionOptions, visits: bool) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let snapshot = options.snapshot.then(|| {
             let mut guard = shared.lock();
             let snapshot = Arc::new(Snapshot::take(guard.core()));
@@ -116,9 +122,10 @@ impl Hypercore {
             snapshot,
             read_only: options.read_only || options.snapshot,
             wait: options.wait,
+            visits,
             closed: AtomicBool::new(false),
         };
-        Ok(Self { session: Arc::new(session) })
+        Self { session: Arc::new(session) }
     }
 
     /// Another session of the same log. It restricts, never extends, what this one may do.
@@ -497,6 +504,13 @@ impl WeakHypercore {
         Hypercore::begin(self.shared.upgrade()?, SessionOptions::default()).ok()
     }
 
+    /// A new session that does not keep the log open either, unless it was closed: when the last of the others has
+    /// gone, what this one waits for fails with [`Error::Closed`].
+    pub fn visit(&self) -> Option<Hypercore> {
+        let shared = self.shared.upgrade().filter(|shared| !shared.lock().is_closed())?;
+        Some(Hypercore::with_shared(shared, SessionOptions::default(), true))
+    }
+
     /// Whether the log was closed.
     pub fn is_closed(&self) -> bool {
         self.shared.upgrade().is_none_or(|shared| shared.lock().is_closed())
@@ -505,7 +519,12 @@ impl WeakHypercore {
 
 impl Session {
     fn close(&self) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.visits {
+            self.shared.visit_ended(self.id);
+        } else {
             self.shared.session_closed(self.id);
         }
     }

@@ -136,7 +136,7 @@ impl SessionCore {
     fn get(&self) -> Result<Hypercore, RpcError> {
         match self {
             Self::Strong(core) => Ok(core.clone()),
-            Self::Weak(weak) => weak.upgrade().ok_or_else(|| RpcError::sentence(text::FEED_CLOSED)),
+            Self::Weak(weak) => weak.visit().ok_or_else(|| RpcError::sentence(text::FEED_CLOSED)),
         }
     }
 }

@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use common::{Fixture, Raw};
-use hyperspace_common::{Header, Method, Outbox, messages::*};
+use hyperspace_common::{Decoder, Header, Method, Outbox, messages::*, text};
 use hyperspace_server::{Gone, Limits};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -116,6 +116,93 @@ async fn a_slow_reader_gets_everything_and_the_server_holds_little() {
     }
     write.await.unwrap();
     is_served(&fixture).await;
+}
+
+/// However much one asks at once: on one thread, others are answered in between.
+#[tokio::test]
+async fn a_long_burst_lets_others_have_their_turn() {
+    let fixture = Fixture::with_limits(Limits { turn: Duration::ZERO, ..Limits::default() }).await;
+    let (mut one, mut two) = (fixture.raw().await, fixture.raw().await);
+    for raw in [&mut one, &mut two] {
+        raw.send(Method::HyperspaceStatus, 1, &()).await;
+        raw.answer::<HyperspaceStatusResponse>(Method::HyperspaceStatus, 1).await;
+    }
+    const CALLS: u64 = 1000;
+    let mut outbox = Outbox::new();
+    (1..=CALLS).for_each(|id| outbox.request(Method::HyperspaceStatus, id, &()));
+    one.stream.write_all(&outbox.take()).await.unwrap();
+    two.send(Method::HyperspaceStatus, 2, &()).await;
+    two.answer::<HyperspaceStatusResponse>(Method::HyperspaceStatus, 2).await;
+    one.input.reserve(1 << 20);
+    let _ = one.stream.try_read_buf(&mut one.input);
+    let mut answered = 0;
+    while let Some(frame) = Decoder::default().next(&one.input).unwrap() {
+        one.input.advance(frame.end);
+        answered += 1;
+    }
+    assert!(answered < CALLS, "all of them were answered first");
+    // None is lost.
+    for id in answered + 1..=CALLS {
+        one.answer::<HyperspaceStatusResponse>(Method::HyperspaceStatus, id).await;
+    }
+}
+
+/// A call that only asks is not worked on when nobody wants the answer; one that does something is.
+#[tokio::test]
+async fn calls_without_an_answer_still_do_what_they_do() {
+    let fixture = Fixture::start().await;
+    let mut raw = fixture.raw().await;
+    raw.open_new(0).await;
+    let blocks = vec![Bytes::from_static(b"x")];
+    raw.send(Method::HyperspaceStatus, 0, &()).await;
+    raw.send(Method::HypercoreHas, 0, &HasRequest { id: 7, seq: 0 }).await;
+    raw.send(Method::HypercoreAppend, 0, &AppendRequest { id: 0, blocks }).await;
+    raw.send(Method::LogState, 0, &LogRequest { id: 0 }).await;
+    raw.send(Method::LogState, 3, &LogRequest { id: 0 }).await;
+    raw.event::<AppendEvent>(Method::HypercoreOnAppend).await;
+    assert_eq!(raw.answer::<LogState>(Method::LogState, 3).await.length, 1);
+}
+
+/// What a weak session waits for keeps nothing open, and ends with the core.
+#[tokio::test]
+async fn what_a_weak_session_waits_for_ends_with_the_core() {
+    let fixture = Fixture::start().await;
+    let (mut strong, mut weak) = (fixture.raw().await, fixture.raw().await);
+    weak.send(Method::HyperspaceStatus, 1, &()).await;
+    weak.answer::<HyperspaceStatusResponse>(Method::HyperspaceStatus, 1).await;
+    let key = Some(Bytes::from(vec![9; 32]));
+    let open = |weak| OpenRequest { id: 4, key: key.clone(), name: None, weak };
+    strong.send(Method::CorestoreOpen, 1, &open(None)).await;
+    strong.event::<FeedEvent>(Method::CorestoreOnFeed).await;
+    strong.answer::<OpenResponse>(Method::CorestoreOpen, 1).await;
+    weak.event::<FeedEvent>(Method::CorestoreOnFeed).await;
+    weak.send(Method::CorestoreOpen, 2, &open(Some(true))).await;
+    weak.answer::<OpenResponse>(Method::CorestoreOpen, 2).await;
+    let if_available = Some(false);
+    let get = GetRequest { id: 4, seq: 3, resource_id: 1, wait: None, if_available, on_wait_id: None };
+    weak.send(Method::HypercoreGet, 10, &get).await;
+    let update = UpdateRequest { id: 4, min_length: Some(5), if_available, hash: None };
+    weak.send(Method::HypercoreUpdate, 11, &update).await;
+    let seek = SeekRequest { id: 4, byte_offset: 9, start: None, end: None, wait: None, if_available };
+    weak.send(Method::HypercoreSeek, 12, &seek).await;
+    let download = DownloadRequest { id: 4, resource_id: 2, end: Some(10), ..Default::default() };
+    weak.send(Method::HypercoreDownload, 13, &download).await;
+    // It waits for all of them now.
+    weak.send(Method::HypercoreHas, 14, &HasRequest { id: 4, seq: 0 }).await;
+    assert!(!weak.answer::<HasResponse>(Method::HypercoreHas, 14).await.has);
+    strong.send(Method::HypercoreClose, 2, &CloseRequest { id: 4 }).await;
+    strong.done(Method::HypercoreClose, 2).await;
+    let mut ended = std::collections::BTreeSet::new();
+    assert_eq!(weak.event::<CloseEvent>(Method::HypercoreOnClose).await.id, 4);
+    for _ in 0..4 {
+        let (header, payload) = weak.next().await.unwrap();
+        let error: hyperspace_common::RpcError = hyperspace_common::decode(payload).unwrap();
+        assert_eq!(error.message, text::FEED_CLOSED);
+        ended.insert(header.id);
+    }
+    assert_eq!(ended.into_iter().collect::<Vec<_>>(), [10, 11, 12, 13]);
+    weak.send(Method::StoreStats, 15, &()).await;
+    assert_eq!(weak.answer::<StatsResponse>(Method::StoreStats, 15).await.open_cores, 0);
 }
 
 #[tokio::test]

@@ -134,6 +134,12 @@ impl Shared {
         }
     }
 
+    /// Ends what a session that was not counted in waits for.
+    pub(crate) fn visit_ended(&self, session: u64) {
+        self.lock().state.demand.fail_session(session, &Error::Closed);
+        self.wake_replicator();
+    }
+
     pub(crate) fn session_count(&self) -> usize {
         self.lock().state.sessions
     }

@@ -273,6 +273,37 @@ fn closing_a_session_ends_what_it_waits_for_and_the_last_one_closes_the_log() {
 }
 
 #[test]
+fn a_visit_does_not_keep_the_log_open_and_ends_with_it() {
+    let log = writer(1);
+    let guest = log.weak().visit().unwrap();
+    assert_eq!((log.session_count(), guest.length()), (1, 1));
+    let mut get = Box::pin(guest.get(9));
+    let mut download = guest.download(DownloadRange::new(3, 5)).unwrap();
+    assert!(get.as_mut().now_or_never().is_none());
+    // A visit that ends takes nobody with it.
+    drop(log.weak().visit());
+    assert!(get.as_mut().now_or_never().is_none() && !log.is_closed());
+    let weak = log.weak();
+    drop(log);
+    assert!(matches!(get.now_or_never(), Some(Err(Error::Closed))));
+    assert!(matches!(download.done().now_or_never(), Some(Err(Error::Closed))));
+    assert!(weak.visit().is_none() && guest.is_closed());
+}
+
+#[test]
+fn what_lies_beyond_a_snapshot_is_not_downloaded() {
+    let log = writer(4);
+    let snapshot = log.snapshot().unwrap();
+    log.append("later").unwrap();
+    for range in [DownloadRange::new(0, 5), DownloadRange::new(7, 9), DownloadRange::list([1, 4])] {
+        assert!(matches!(snapshot.download(range), Err(Error::OutOfBounds { length: 4, .. })));
+    }
+    for range in [DownloadRange::new(0, 4), DownloadRange::list([3, 0])] {
+        snapshot.download(range).unwrap().done().now_or_never().unwrap().unwrap();
+    }
+}
+
+#[test]
 fn a_snapshot_stays_as_it_is_until_its_blocks_are_cut_away() {
     let log = writer(4);
     let snapshot = log.snapshot().unwrap();
