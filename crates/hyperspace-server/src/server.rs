@@ -129,7 +129,7 @@ pub enum StartError {
     KeyPair,
 }
 
-/// A running server. It ends when it is stopped or dropped.
+/// A running server. It ends when it is stopped or dropped, and its store is closed then.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -351,15 +351,15 @@ impl Server {
         self.shared.stop();
         while self.tasks.join_next().await.is_some() {}
         self.shared.clients.wait_empty().await;
-        if let Err(error) = self.shared.store.close() {
-            warn!(%error, "the store could not be forced to disk");
-        }
+        self.shared.close_store();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop();
+        // Connections with peers are tasks of their own, and each holds the store.
+        self.shared.close_store();
     }
 }
 
@@ -389,6 +389,16 @@ impl Shared {
             clients,
             peers,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Ends the connections with peers, and stores everything.
+    fn close_store(&self) {
+        if self.store.is_closed() {
+            return;
+        }
+        if let Err(error) = self.store.close() {
+            warn!(%error, "the store could not be forced to disk");
         }
     }
 

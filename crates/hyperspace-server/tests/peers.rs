@@ -337,3 +337,32 @@ async fn an_update_is_told_once_however_many_blocks_it_brings() {
     assert_eq!(lengths(&mut own, 506).await, [502, 504, 506]);
     assert_eq!(lengths(&mut events, 506).await, [502, 504, 506]);
 }
+
+#[cfg(feature = "rocksdb")]
+#[tokio::test]
+async fn a_server_that_is_dropped_leaves_its_peers_and_its_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let one = Daemon::with_store(Corestore::open(&store).unwrap(), Some("127.0.0.1:0"), &[]).await;
+    let two = Daemon::start(None, &[one.address()]).await;
+    let writer = one.client().await.corestore().create().await.unwrap();
+    writer.append("x").await.unwrap();
+    let client = two.client().await;
+    let reader = client.corestore().get(&writer.key()).await.unwrap();
+    assert_eq!(reader.get(0).await.unwrap(), "x");
+    let mut events = reader.events();
+    drop(one);
+    let again = async {
+        while !matches!(events.next().await.unwrap(), StreamedEvent::Event(CoreEvent::PeerRemoved(_))) {}
+        // Its tasks let go of the store one after the other.
+        loop {
+            match Corestore::open(&store) {
+                Ok(store) => return store,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(120), again).await.expect("the peer sees its end");
+    let log = again.get(corestore::Query::key(writer.key())).unwrap();
+    assert_eq!(log.try_get(0).unwrap().unwrap(), "x");
+}
