@@ -8,6 +8,7 @@ use std::{
 };
 
 use hyperspace_common::{AccessToken, AccessTokenError};
+use rustix::fs::OFlags;
 use thiserror::Error;
 
 /// Bytes of randomness in a token that is made here.
@@ -63,10 +64,12 @@ pub fn tokens_from_file(path: &Path) -> Result<Vec<AccessToken>, TokenFileError>
 /// The tokens in a file that is there already.
 pub fn reread_tokens(path: &Path) -> Result<Vec<AccessToken>, TokenFileError> {
     let io = |error| TokenFileError::Io { path: path.into(), error };
-    let file = fs::File::open(path).map_err(io)?;
+    // A pipe that nobody writes to would be waited for, and with it everything else.
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(io)?;
     let meta = file.metadata().map_err(io)?;
-    if meta.is_dir() {
-        return Err(io(io::ErrorKind::IsADirectory.into()));
+    if !meta.is_file() {
+        return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
     }
     let mode = meta.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
@@ -177,5 +180,14 @@ mod tests {
         fs::write(&path, [0xff; 40]).unwrap();
         assert!(matches!(tokens_from_file(&path), Err(TokenFileError::Io { .. })));
         assert!(matches!(tokens_from_file(folder.path()), Err(TokenFileError::Io { .. })));
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let error = reread_tokens(&path).unwrap_err().to_string();
+        assert!(error.contains("regular file"), "{error}");
     }
 }

@@ -210,11 +210,13 @@ async fn tokens_are_read_again_on_a_hangup() {
     early.status().await.unwrap();
 
     // What is no file with tokens changes nothing.
-    let wrongs: [(&dyn Fn(), &str); 4] = [
+    let wrongs: [(&dyn Fn(), &str); 5] = [
         (&|| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap(), "chmod 600"),
         (&|| fs::remove_file(&file).unwrap(), "cannot be used"),
         (&|| write_private(&file, "# none\n"), "token"),
         (&|| write_private(&file, "short\n"), "32 to 256"),
+        // Nobody writes to it: whoever waits for that hears no other signal either.
+        (&|| make_pipe(&file), "regular file"),
     ];
     for (spoil, why) in wrongs {
         spoil();
@@ -225,6 +227,11 @@ async fn tokens_are_read_again_on_a_hangup() {
         comes_in(&second).await.unwrap();
     }
     assert_eq!(daemon.end("-TERM"), (Some(0), String::new()));
+}
+
+fn make_pipe(file: &Path) {
+    fs::remove_file(file).unwrap();
+    assert!(Command::new("mkfifo").arg("-m").arg("600").arg(file).status().unwrap().success());
 }
 
 fn write_private(file: &Path, text: &str) {
