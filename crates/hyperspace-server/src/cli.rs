@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Parser};
 use hypercore::Key;
+use hyperspace_common::{Endpoint, EndpointError};
+use thiserror::Error;
 
 /// Stores Hypercores, serves them to programs on this machine, and replicates them with peers.
 #[derive(Debug, Clone, Parser)]
@@ -112,6 +114,31 @@ pub(crate) struct Options {
     /// Print version
     #[arg(long, action = ArgAction::Version)]
     version: Option<bool>,
+}
+
+impl Options {
+    /// The socket that clients connect to.
+    pub(crate) fn socket(&self) -> Result<PathBuf, SocketError> {
+        match Endpoint::socket(self.host.as_deref()) {
+            Ok(Endpoint::Socket(path)) => Ok(path),
+            Ok(other) => Err(SocketError::Name { name: other.to_string() }),
+            // What clients may give is more than this.
+            Err(EndpointError::Name { name }) => Err(SocketError::Name { name }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Why there is no socket.
+#[derive(Debug, Error)]
+pub(crate) enum SocketError {
+    #[error(
+        "`{name}` cannot name the socket: --host (or HYPERSPACE_SOCKET) is a plain name without slashes; the socket \
+         lies in the folder that TMPDIR names"
+    )]
+    Name { name: String },
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
 }
 
 /// When what was written is forced to disk.

@@ -17,7 +17,6 @@ use hyperdht::{
     DhtOptions, HyperDht,
     relay::{RelayLimits, RelayService},
 };
-use hyperspace_common::Endpoint;
 use hyperspace_server::{
     NetworkOptions, Origins, Server, ServerOptions, raise_descriptor_limit, reread_tokens, tokens_from_file,
 };
@@ -57,9 +56,7 @@ async fn run(options: cli::Options) -> Result<()> {
     if options.dht {
         return run_dht_node(&options, signalled).await;
     }
-    let Endpoint::Socket(socket) = Endpoint::socket(options.host.as_deref())? else {
-        anyhow::bail!("the socket's name is none");
-    };
+    let socket = options.socket()?;
     let tokens = options.token_file.as_deref().map(tokens_from_file).transpose()?.unwrap_or_default();
     let ws_origins = Origins::new(&options.ws_origin)?;
     let store = open_store(&options)?;

@@ -336,6 +336,13 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let folder = folder();
     let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "-h", "a/b"]));
     assert!(said.contains("a/b"), "{said}");
+    // What is refused is not what is recommended.
+    let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "-h", "/tmp/x/s.sock"]));
+    assert!(
+        said.contains("/tmp/x/s.sock") && said.contains("plain name") && said.contains("TMPDIR"),
+        "{said}"
+    );
+    assert!(!said.contains("from the root") && !said.contains("ws://"), "{said}");
     let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "--rpc-listen", "0.0.0.0:0"]));
     assert!(said.contains("loopback") && said.contains("--token-file"), "{said}");
     let said = refusal(&run(folder.path(), &["--memory-only", "--offline", "--ws-listen", "127.0.0.1:0"]));
