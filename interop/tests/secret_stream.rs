@@ -74,7 +74,7 @@ impl Ours {
     async fn event(&mut self) -> protomux::Event {
         self.flush().await;
         loop {
-            if let Some(event) = self.mux.poll_event() {
+            if let Some(event) = self.mux.poll_event().unwrap() {
                 return event;
             }
             assert!(!self.ended, "the npm peer ended the stream");

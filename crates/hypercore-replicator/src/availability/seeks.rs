@@ -8,7 +8,7 @@ use hypercore::core::{Core, Seek};
 use hypercore::demand::Demand;
 
 use super::{Hope, WANT_GRACE, earlier, until};
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerId};
 use crate::replicator::Replicator;
 use crate::schedule::MAX_SEEK_ATTEMPTS;
 use crate::sync::segments_to_ask;
@@ -51,8 +51,8 @@ impl Replicator {
     /// Whether anybody has a block of `start..end`, with which the tree nodes around it come.
     fn best_range_hope(&self, start: u64, end: u64, core: &Core, now: Instant) -> Hope {
         let mut recheck = None;
-        for peer in self.peers.values().filter(|peer| peer.is_active()) {
-            match self.range_hope(peer, start, end, core, now) {
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.is_active()) {
+            match self.range_hope(*id, peer, start, end, core, now) {
                 Hope::Yes => return Hope::Yes,
                 Hope::Until(at) => recheck = earlier(recheck, at),
                 Hope::No => {}
@@ -61,12 +61,12 @@ impl Replicator {
         recheck.map_or(Hope::No, Hope::Until)
     }
 
-    fn range_hope(&self, peer: &Peer, start: u64, end: u64, core: &Core, now: Instant) -> Hope {
+    fn range_hope(&self, id: PeerId, peer: &Peer, start: u64, end: u64, core: &Core, now: Instant) -> Hope {
         if !peer.synced {
             return until(peer.opened + self.options.patience, now);
         }
-        if peer.remote.fork > core.fork() && self.options.allow_fork && peer.remote.length > start {
-            return Hope::Yes;
+        if peer.remote.fork > core.fork() && peer.remote.length > start {
+            return self.fork_hope(id, peer, now);
         }
         if peer.remote.fork != core.fork() || peer.remote.length <= start || !peer.remote.uploading {
             return Hope::No;
