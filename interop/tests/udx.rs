@@ -131,7 +131,10 @@ async fn exchange(wired: &mut Wired, count: u64, size: usize) {
     let (theirs, (), ours_read) = tokio::join!(theirs, writing, reading);
     assert_eq!(theirs, digest(count, size, 9));
     assert_eq!(ours_read, digest(count, size, 5));
-    assert_eq!(within("our end", handle.closed()).await, CloseReason::Ended);
+    let reason = within("our end", handle.closed()).await;
+    // The last acknowledgement may be lost, and npm, which has everything, does not repeat it: we cannot know.
+    let may_be_unsure = wired.relay.is_some() && reason == CloseReason::TimedOut;
+    assert!(reason == CloseReason::Ended || may_be_unsure, "{reason:?}");
     assert_eq!(peer.event("close").await["error"], Value::Null);
 }
 

@@ -100,12 +100,19 @@ impl Replicator {
         if peer.acked != core.length() || peer.remote.can_upgrade { Hope::Yes } else { Hope::No }
     }
 
+    /// How long after it was asked which blocks it has a peer may still say so: distant ones take longer.
+    fn grace(&self, peer: &Peer) -> Duration {
+        let round_trip =
+            peer.download.as_ref().map(|download| download.window.round_trip()).unwrap_or_default();
+        WANT_GRACE.max(round_trip.saturating_mul(3)).min(self.options.patience.max(WANT_GRACE))
+    }
+
     /// A newer fork is followed only together with peers that can prove where it leaves ours: hope lasts while one is
     /// asked for that, and while this one may yet say that it has a block to ask for.
     fn fork_hope(&self, id: PeerId, peer: &Peer, now: Instant) -> Hope {
         match self.reorgs.progress(peer.remote.fork, id) {
             Progress::InFlight => Hope::Yes,
-            Progress::Resting => peer.asked.map_or(Hope::No, |asked| until(asked + WANT_GRACE, now)),
+            Progress::Resting => peer.asked.map_or(Hope::No, |asked| until(asked + self.grace(peer), now)),
             Progress::Hopeless => Hope::No,
         }
     }
@@ -158,7 +165,7 @@ impl Replicator {
             return Hope::Yes;
         }
         match peer.asked.filter(|_| peer.local_wants.has(index)) {
-            Some(asked) => until(asked + WANT_GRACE, now),
+            Some(asked) => until(asked + self.grace(peer), now),
             None if peer.blocks.contiguous_length() >= peer.remote.length => Hope::No,
             None => until(peer.opened + self.options.patience, now),
         }

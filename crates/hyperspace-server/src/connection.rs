@@ -55,7 +55,7 @@ pub(crate) enum Chat<IO> {
 }
 
 /// Whether more may be read of a stream before what came so far is answered. It may not of one that takes no answers once
-/// it has told of its end.
+/// it has told of its end; events that come meanwhile are not waited for.
 pub(crate) type ReadsOn<IO> = fn(&IO) -> bool;
 
 /// Waits awake for the next request, if that is likely to come at once.
@@ -77,6 +77,10 @@ pub(crate) struct Connection<IO> {
     reads_on: ReadsOn<IO>,
     /// The stream broke behind what was read last.
     broken: Option<io::Error>,
+    /// What was read last is still being worked on.
+    at_work: bool,
+    /// Bytes of what was ready when that was done which are not written yet.
+    owed: usize,
     turn: Duration,
     stall: Duration,
     /// Runs while answers are ready that the client does not read.
@@ -91,8 +95,10 @@ pub(crate) async fn run<IO: AsyncRead + AsyncWrite + Unpin>(
     stopping: CancellationToken,
 ) -> Gone {
     let gone = tokio::select! {
-        gone = poll_fn(|context| connection.poll(context)) => gone,
+        // What ends with the server is a lost connection for the client, and not many failed calls.
+        biased;
         () = stopping.cancelled() => Gone::Stopped,
+        gone = poll_fn(|context| connection.poll(context)) => gone,
     };
     if matches!(gone, Gone::Stopped | Gone::Protocol(_) | Gone::Answer) {
         // The answer to Stop, or what was answered before the fault.
@@ -114,7 +120,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         let (turn, stall) = (limits.turn, limits.stall);
         let rpc = Rpc::new(server, mailbox, client, limits);
         let watch = Watch::new(chat);
-        Self { io, rpc, reads_on, broken: None, turn, stall, stalled: None, ended: false, watch }
+        Self {
+            io,
+            rpc,
+            reads_on,
+            broken: None,
+            at_work: false,
+            owed: 0,
+            turn,
+            stall,
+            stalled: None,
+            ended: false,
+            watch,
+        }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Gone> {
@@ -131,6 +149,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         let mut has_read = false;
         loop {
             let more = self.rpc.poll(context, until)?;
+            if self.at_work && self.rpc.wants_input() {
+                self.at_work = false;
+                self.owed = self.rpc.outbox.len();
+            }
             // For want of room, work may have been put off that nobody is woken for again.
             let put_off = !self.rpc.has_room();
             let before = self.rpc.outbox.len();
@@ -157,7 +179,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     return Err(Gone::Closed);
                 }
             }
-            if self.ended || !self.rpc.wants_input() || (blocked && !(self.reads_on)(&self.io)) {
+            if self.ended || !self.rpc.wants_input() || (self.owed > 0 && !(self.reads_on)(&self.io)) {
                 return Ok(());
             }
             // Something is read in every turn, however short it is.
@@ -181,6 +203,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 }
                 return Ok(());
             }
+            self.at_work = true;
             self.watch.something_came();
         }
     }
@@ -225,6 +248,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Writes what is ready.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Gone> {
+        let before = self.rpc.outbox.len();
+        let written = self.poll_write_out(context);
+        self.owed = self.owed.saturating_sub(before.saturating_sub(self.rpc.outbox.len()));
+        written
+    }
+
+    fn poll_write_out(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Gone> {
         let outbox = &mut self.rpc.outbox;
         while !outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); 64];

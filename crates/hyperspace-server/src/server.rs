@@ -129,7 +129,8 @@ pub enum StartError {
     KeyPair,
 }
 
-/// A running server. It ends when it is stopped or dropped, and its store is closed then.
+/// A running server. It ends when it is stopped or dropped. Its store is closed when it is stopped; when it is dropped, the
+/// store closes with the last who holds it.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -351,15 +352,16 @@ impl Server {
         self.shared.stop();
         while self.tasks.join_next().await.is_some() {}
         self.shared.clients.wait_empty().await;
-        self.shared.close_store();
+        if let Err(error) = self.shared.store.close() {
+            warn!(%error, "the store could not be forced to disk");
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop();
-        // Connections with peers are tasks of their own, and each holds the store.
-        self.shared.close_store();
+        self.shared.leave_peers();
     }
 }
 
@@ -392,12 +394,14 @@ impl Shared {
         }
     }
 
-    /// Ends the connections with peers, and stores everything.
-    fn close_store(&self) {
+    /// Ends the connections with peers, which are tasks of their own and hold the store, and stores everything. The cores
+    /// stay open for those who have them: clients are to see that their connection ends, and not that cores were closed.
+    fn leave_peers(&self) {
         if self.store.is_closed() {
             return;
         }
-        if let Err(error) = self.store.close() {
+        self.store.hub().close();
+        if let Err(error) = self.store.database().sync() {
             warn!(%error, "the store could not be forced to disk");
         }
     }

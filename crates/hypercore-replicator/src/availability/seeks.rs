@@ -7,7 +7,7 @@ use hypercore::Error;
 use hypercore::core::{Core, Seek};
 use hypercore::demand::Demand;
 
-use super::{Hope, WANT_GRACE, earlier, until};
+use super::{Hope, earlier, until};
 use crate::peer::{Peer, PeerId};
 use crate::replicator::Replicator;
 use crate::schedule::MAX_SEEK_ATTEMPTS;
@@ -75,7 +75,7 @@ impl Replicator {
             return Hope::Yes;
         }
         let known_at = |at| match peer.asked.filter(|_| peer.local_wants.has(at)) {
-            Some(asked) => asked + WANT_GRACE,
+            Some(asked) => asked + self.grace(peer),
             None => peer.opened + self.options.patience,
         };
         segments_to_ask(peer, start, end).map(known_at).max().map_or(Hope::No, |at| until(at, now))
