@@ -233,15 +233,20 @@ async fn cores_are_opened_as_exactly_as_asked() {
     assert!(raw.error(6).await.message.contains("event"));
 }
 
+/// Session 9, five bytes long; session 0 of the same core has a fourth block.
+async fn take_snapshot_of_three_blocks(raw: &mut Raw) {
+    open(raw, 1, &OpenCoreRequest { id: 0, ..Default::default() }).await;
+    append(raw, 0, &["a", "bc", "de"]).await;
+    raw.send(Method::LogSnapshot, 2, &SnapshotRequest { id: 0, snapshot_id: 9 }).await;
+    raw.answer::<LogState>(Method::LogSnapshot, 2).await;
+    append(raw, 0, &["later"]).await;
+}
+
 #[tokio::test]
 async fn a_seek_on_a_snapshot_finds_only_what_the_snapshot_has() {
     let fixture = Fixture::start().await;
     let mut raw = fixture.raw().await;
-    open(&mut raw, 1, &OpenCoreRequest { id: 0, ..Default::default() }).await;
-    append(&mut raw, 0, &["a", "bc", "de"]).await;
-    raw.send(Method::LogSnapshot, 2, &SnapshotRequest { id: 0, snapshot_id: 9 }).await;
-    raw.answer::<LogState>(Method::LogSnapshot, 2).await;
-    append(&mut raw, 0, &["later"]).await;
+    take_snapshot_of_three_blocks(&mut raw).await;
     let seek = |byte_offset, wait, if_available| SeekRequest {
         id: 9,
         byte_offset,
@@ -266,11 +271,7 @@ async fn a_seek_on_a_snapshot_finds_only_what_the_snapshot_has() {
 async fn a_download_beyond_a_snapshot_is_answered_at_once() {
     let fixture = Fixture::start().await;
     let mut raw = fixture.raw().await;
-    open(&mut raw, 1, &OpenCoreRequest { id: 0, ..Default::default() }).await;
-    append(&mut raw, 0, &["a", "bc", "de"]).await;
-    raw.send(Method::LogSnapshot, 2, &SnapshotRequest { id: 0, snapshot_id: 9 }).await;
-    raw.answer::<LogState>(Method::LogSnapshot, 2).await;
-    append(&mut raw, 0, &["later"]).await;
+    take_snapshot_of_three_blocks(&mut raw).await;
     let download = |end, blocks| DownloadRequest { id: 9, resource_id: 1, end, blocks, ..Default::default() };
     raw.send(Method::HypercoreDownload, 3, &download(Some(3), vec![])).await;
     raw.done(Method::HypercoreDownload, 3).await;
