@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use hypercore::ReceiveError;
 use hypercore::core::{Core, Received};
-use hypercore::proof::{Proof, ProofRequest, RequestUpgrade};
+use hypercore::proof::{Node, Proof, ProofRequest, RequestUpgrade};
 use hypercore_protocol::messages::{Cancel, Data, Message, NoData, Request};
 
 use crate::events::{CloseReason, Event};
@@ -16,6 +17,8 @@ use crate::replicator::Replicator;
 const MAX_FRUITLESS: u16 = 128;
 /// Answers that may wait for earlier ones.
 const MAX_PARKED: usize = 512;
+/// Bytes that those of one peer may have together.
+const MAX_PARKED_BYTES: usize = 64 << 20;
 /// Proofs of a conflict that a peer may send without being asked.
 const MAX_UNSOLICITED: u8 = 4;
 /// Wrong answers of a peer that may turn out to come from another history.
@@ -30,7 +33,16 @@ pub(crate) struct Answer {
     pending: Option<Pending>,
     /// The block is still asked of others.
     copies: u8,
+    /// It waited before: its block lies in memory of its own.
+    waited: bool,
     proof: Proof,
+}
+
+/// What is needed to keep an answer if it turns out to have come too early.
+struct Early {
+    request: u64,
+    proof: Proof,
+    waited: bool,
 }
 
 /// An answer that came before an earlier one whose nodes it builds on. JS peers read the parts of an answer from
@@ -41,6 +53,18 @@ pub(crate) struct Parked {
     pub(crate) pending: Pending,
     pub(crate) block: PendingBlock,
     proof: Proof,
+    /// See [`bytes_of`].
+    bytes: usize,
+}
+
+/// Bytes of a proof in memory; none if it has what nobody asks for together with a block.
+fn bytes_of(proof: &Proof) -> Option<usize> {
+    let Proof { block, hash, seek, upgrade: None, manifest: None, .. } = proof else { return None };
+    let nodes = block.as_ref().map_or(0, |block| block.nodes.len())
+        + hash.as_ref().map_or(0, |hash| hash.nodes.len())
+        + seek.as_ref().map_or(0, |seek| seek.nodes.len());
+    let value = block.as_ref().map_or(0, |block| block.value.len());
+    Some(value.saturating_add(nodes.saturating_mul(size_of::<Node>())))
 }
 
 impl Replicator {
@@ -62,7 +86,7 @@ impl Replicator {
                 self.on_conflict_proof(id, &proof, core);
                 return None;
             }
-            return welcome.then_some(Answer { id: 0, pending: None, copies: 0, proof });
+            return welcome.then_some(Answer { id: 0, pending: None, copies: 0, waited: false, proof });
         }
         let size = proof.block.as_ref().map(|block| block.value.len());
         let peer = self.peers.get_mut(&id)?;
@@ -93,7 +117,7 @@ impl Replicator {
             self.close(id, CloseReason::Misbehaved(reason));
             return None;
         }
-        Some(Answer { id: request, pending: Some(pending), copies, proof })
+        Some(Answer { id: request, pending: Some(pending), copies, waited: false, proof })
     }
 
     /// Takes over a burst of answers: verified together, stored in one commit.
@@ -112,7 +136,11 @@ impl Replicator {
         let mut proofs = Vec::with_capacity(answers.len());
         for answer in answers {
             let size = answer.proof.block.as_ref().map(|block| block.value.len());
-            let early = (answer.id > oldest).then(|| (answer.id, answer.proof.clone()));
+            let early = (answer.id > oldest).then(|| Early {
+                request: answer.id,
+                proof: answer.proof.clone(),
+                waited: answer.waited,
+            });
             pending.push((answer.pending, answer.copies, size, early));
             proofs.push(answer.proof);
         }
@@ -123,8 +151,8 @@ impl Replicator {
                 Ok(received) => self.on_received(id, pending.as_ref(), copies, size, received, core),
                 Err(error) => {
                     if error.is_stale()
-                        && let (Some(pending), Some((request, proof))) = (&pending, early)
-                        && self.park(id, request, pending, proof, core)
+                        && let (Some(pending), Some(early)) = (&pending, early)
+                        && self.park(id, pending, early, core)
                     {
                         continue;
                     }
@@ -167,16 +195,26 @@ impl Replicator {
     }
 
     /// Keeps an answer until the ones before it have come. False when it cannot be kept.
-    fn park(&mut self, id: PeerId, request: u64, pending: &Pending, proof: Proof, core: &Core) -> bool {
+    fn park(&mut self, id: PeerId, pending: &Pending, early: Early, core: &Core) -> bool {
+        let Early { request, mut proof, waited } = early;
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.is_active()) else { return false };
         let (Some(download), Some(block)) = (peer.download.as_mut(), pending.block) else { return false };
         if download.parked.len() >= MAX_PARKED || pending.upgrade || pending.fork != core.fork() {
             return false;
         }
+        let Some(bytes) = bytes_of(&proof) else { return false };
+        let held: usize = download.parked.iter().map(|parked| parked.bytes).sum();
+        if held.saturating_add(bytes) > MAX_PARKED_BYTES {
+            return false;
+        }
+        if let Some(block) = proof.block.as_mut().filter(|_| !waited) {
+            // As a part of what the peer sent it would keep all of that.
+            block.value = Bytes::copy_from_slice(&block.value);
+        }
         download.expected.add(block.index, block.nodes);
         self.blocks.add(block.index);
         self.wishes.dequeue(block.index);
-        download.parked.push(Parked { id: request, pending: pending.clone(), block, proof });
+        download.parked.push(Parked { id: request, pending: pending.clone(), block, proof, bytes });
         true
     }
 
@@ -191,7 +229,7 @@ impl Replicator {
             download.expected.remove(parked.block.index, parked.block.nodes);
             let copies = self.blocks.remove(parked.block.index);
             let Parked { id, pending, proof, .. } = parked;
-            answers.push(Answer { id, pending: Some(pending), copies, proof });
+            answers.push(Answer { id, pending: Some(pending), copies, waited: true, proof });
         }
     }
 

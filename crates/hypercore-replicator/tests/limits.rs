@@ -4,7 +4,8 @@ mod side;
 
 use std::time::Duration;
 
-use hypercore::demand::{Outcome, Want, WantOptions};
+use bytes::Bytes;
+use hypercore::demand::{DownloadRange, Outcome, Want, WantOptions};
 use hypercore::proof::{ProofRequest, RequestBlock, RequestUpgrade};
 use hypercore_protocol::Message;
 use hypercore_protocol::messages::{self, Data, Range, Request, Synchronize};
@@ -149,6 +150,68 @@ fn a_peer_that_drops_blocks_again_and_again_and_does_not_read_costs_little() {
     // Once it reads it is asked as ever.
     reader.handle(other, drop());
     assert!(matches!(reader.transmit(other)[..], [Message::Want(_)]));
+}
+
+/// The first answer is late, and those behind it build on it.
+#[test]
+fn answers_that_wait_for_an_earlier_one_take_so_many_bytes_and_no_more() {
+    const SIZE: usize = 5 << 18;
+    const BLOCKS: u64 = 64;
+    let mut writer = Side::writer(0);
+    let blocks: Vec<Bytes> = (0..BLOCKS).map(|index| vec![index as u8; SIZE].into()).collect();
+    writer.core.append(&blocks).unwrap();
+    let mut reader = Side::reader(&writer, Options::default());
+    for side in [&mut writer, &mut reader] {
+        side.replicator.set_downloading(true, &mut side.core, &mut side.demand, side.now);
+        side.open(PEER);
+    }
+    let _known = reader.demand.add(Want::Upgrade { length: 0, fork: 0 }, WantOptions::default()).unwrap();
+    reader.changed();
+    for _ in 0..10 {
+        let to_reader = writer.transmit(PEER);
+        reader.handle(PEER, to_reader);
+        let to_writer = reader.transmit(PEER);
+        writer.handle(PEER, to_writer);
+    }
+    assert_eq!(reader.core.length(), BLOCKS);
+
+    let range = DownloadRange::new(0, BLOCKS).linear();
+    let (_, _reply) = reader.demand.add(Want::Range(range), WantOptions::default()).unwrap();
+    reader.changed();
+    let (mut late, mut frames) = (None, Vec::new());
+    while reader.replicator.stats().stale == 0 {
+        let requests = reader.transmit(PEER);
+        writer.handle(PEER, requests);
+        let answers = writer.transmit(PEER);
+        assert!(!answers.is_empty(), "{:?}", reader.replicator.stats());
+        for mut answer in answers {
+            if late.is_none() && matches!(answer, Message::Data(_)) {
+                late = Some(answer);
+                continue;
+            }
+            if let Message::Data(Data { proof, .. }) = &mut answer
+                && let Some(block) = &mut proof.block
+            {
+                // As it comes from a connection: a part of a frame.
+                let frame = Bytes::from([&[0; 16], &block.value[..]].concat());
+                block.value = frame.slice(16..);
+                frames.push(frame);
+            }
+            reader.handle(PEER, vec![answer]);
+        }
+    }
+    let waiting = frames.len() as u64 - reader.replicator.stats().stale;
+    assert!((45..=51).contains(&waiting), "{waiting} of {SIZE} bytes");
+    assert!(frames.iter().all(Bytes::is_unique), "what peers sent is kept whole");
+    // Nothing is lost by it.
+    reader.handle(PEER, late.into_iter().collect());
+    for _ in 0..20 {
+        let requests = reader.transmit(PEER);
+        writer.handle(PEER, requests);
+        let answers = writer.transmit(PEER);
+        reader.handle(PEER, answers);
+    }
+    assert_eq!(reader.core.contiguous_length(), BLOCKS);
 }
 
 #[test]
