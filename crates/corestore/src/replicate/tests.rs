@@ -1,23 +1,20 @@
+mod beside;
+mod rogue;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use hypercore::demand::DownloadRange;
-use hypercore::events::{CoreEvent, StreamedEvent};
-use hypercore::proof::{ProofRequest, RequestBlock};
 use hypercore::session::WeakHypercore;
 use hypercore::storage::Database;
 use hypercore::{DiscoveryKey, Error, Hypercore, Key, UpdateOptions};
-use hypercore_protocol::messages::{Extension, Request, Synchronize};
-use hypercore_protocol::{
-    ChannelId, Connection, ConnectionEvent, ConnectionOptions, HandshakeResult, KeyPair, Message, Pattern,
-};
+use hypercore_protocol::{HandshakeResult, KeyPair, Pattern};
 use secret_stream::noise::Handshake;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::{CoreSource, ExtensionError, OwnProtocol, ReplicateOptions, Replication, ReplicationHub};
+use super::{CoreSource, ReplicateOptions, Replication, ReplicationHub};
 
 /// A store in memory, with no more than replication needs.
 #[derive(Clone)]
@@ -288,22 +285,6 @@ async fn relay(mut a: DuplexStream, mut b: DuplexStream, mut budget: usize) {
     }
 }
 
-#[tokio::test]
-async fn garbage_fails_the_connection_and_nothing_else() {
-    let (writer, reader) = (Store::new(1), Store::new(2));
-    let log = writer.create(9);
-    log.append("x").unwrap();
-    let (io, mut garbage) = tokio::io::duplex(4096);
-    let connection = writer.replicate(false, io);
-    garbage.write_all(b"\xff\xff\xff not a handshake").await.unwrap();
-    let error = connection.closed().await.unwrap_err();
-    assert!(error.to_string().contains("somewhere"), "{error}");
-    assert!(connection.opened().await.is_err());
-    let copy = reader.get(log.key());
-    let _connections = connect(&writer, &reader);
-    assert_eq!(copy.get(0).await.unwrap(), "x");
-}
-
 /// What both sides have after a Noise IK handshake, as the DHT runs it before there is a stream.
 fn handshaken(a: &KeyPair, b: &KeyPair) -> (HandshakeResult, HandshakeResult) {
     let pattern = |remote_public_key| Pattern::IK { remote_public_key };
@@ -345,161 +326,6 @@ async fn stores_replicate_after_a_handshake_that_was_run_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_silent_peer_is_given_up() {
-    let store = Store::new(1);
-    let (io, _silent) = tokio::io::duplex(4096);
-    let options = ReplicateOptions::new(true, store.identity.clone())
-        .timeout(Some(Duration::from_millis(20)))
-        .remote("memory", "nowhere");
-    let connection = store.hub.replicate(store.cores.clone(), io, options).unwrap();
-    let error = connection.closed().await.unwrap_err();
-    assert!(error.to_string().contains("nowhere"), "{error}");
-}
-
-#[tokio::test]
-async fn extension_messages_reach_the_sink() {
-    let (a, b) = (Store::new(1), Store::new(2));
-    let log = a.create(9);
-    let copy = b.get(log.key());
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let sink = heard.clone();
-    b.hub.set_extension_sink(Some(Arc::new(move |discovery_key, remote, name, message| {
-        sink.lock().unwrap().push((*discovery_key, *remote, name.to_owned(), message));
-    })));
-    let _connections = connect(&a, &b);
-    eventually("they are peers", || log.peer_count() == 1 && copy.peer_count() == 1).await;
-    let (core, hello) = (log.discovery_key(), Bytes::from_static(b"hello"));
-    assert_eq!(a.hub.broadcast_extension(&core, "chat", &hello), Ok(1));
-    eventually("it is heard", || !heard.lock().unwrap().is_empty()).await;
-    // To one peer, and to one who is none.
-    assert_eq!(a.hub.send_extension(&core, &[7; 32], "chat", &hello), Ok(0));
-    assert_eq!(a.hub.send_extension(&core, &b.identity.public, "chat", &hello), Ok(1));
-    eventually("it is heard again", || heard.lock().unwrap().len() > 1).await;
-    let expected = (core, a.identity.public, "chat".to_owned(), hello.clone());
-    assert_eq!(*heard.lock().unwrap(), [expected.clone(), expected]);
-    // What no message can carry is refused, and the connection lives on.
-    let large = Bytes::from(vec![0; ExtensionError::MAX_MESSAGE + 1]);
-    assert!(a.hub.broadcast_extension(&core, "chat", &large).is_err());
-    assert!(a.hub.broadcast_extension(&core, &"x".repeat(1025), &hello).is_err());
-    assert_eq!(a.hub.broadcast_extension(&core, "chat", &large.slice(1..)), Ok(1));
-    eventually("the largest is heard", || heard.lock().unwrap().len() > 2).await;
-    assert_eq!(heard.lock().unwrap()[2].3.len(), ExtensionError::MAX_MESSAGE);
-}
-
-#[tokio::test]
-async fn of_a_frame_full_of_tiny_messages_none_is_lost() {
-    let store = Store::new(1);
-    let log = store.create(9);
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let sink = heard.clone();
-    store.hub.set_extension_sink(Some(Arc::new(move |_: &_, _: &_, _: &_, message: Bytes| {
-        sink.lock().unwrap().push(message);
-    })));
-    let (io, far) = tokio::io::duplex(64 * 1024);
-    let _connection = store.replicate(false, io);
-    let mut rogue = Rogue::new(far);
-    let channel = rogue.open(&log.key()).await;
-    rogue.connection.cork();
-    for i in 0..20_000u32 {
-        let message = Bytes::copy_from_slice(&i.to_le_bytes());
-        let message = Message::Extension(Extension { name: "chat".into(), message });
-        rogue.connection.send(channel, message).unwrap();
-    }
-    rogue.connection.uncork();
-    rogue.write().await;
-    eventually("all are heard", || heard.lock().unwrap().len() == 20_000).await;
-    assert!(
-        (0..20_000u32).zip(heard.lock().unwrap().iter()).all(|(i, message)| message[..] == i.to_le_bytes())
-    );
-}
-
-/// Messages, and the public keys of those who sent them.
-type Heard = Arc<Mutex<Vec<([u8; 32], Bytes)>>>;
-
-/// What a store hears in the protocol `test`.
-fn listen(store: &Store) -> Heard {
-    let heard = Heard::default();
-    let told = heard.clone();
-    let sink = Arc::new(move |remote: &[u8; 32], message| told.lock().unwrap().push((*remote, message)));
-    store.hub.set_own_protocol(Some(OwnProtocol { name: "test".into(), sink }));
-    heard
-}
-
-#[tokio::test]
-async fn a_protocol_of_the_owners_goes_beside_the_cores() {
-    let (a, b) = (Store::new(1), Store::new(2));
-    let (at_a, at_b) = (listen(&a), listen(&b));
-    let (to_b, to_a) = connect(&a, &b);
-    // It waits until the other side wants it, too, also through the handshake.
-    assert!(to_b.send_protocol("early".into()));
-    to_a.opened().await.unwrap();
-    assert!(at_b.lock().unwrap().is_empty());
-    to_a.offer_protocol();
-    eventually("it is heard", || !at_b.lock().unwrap().is_empty()).await;
-    assert!(to_a.send_protocol("late".into()));
-    eventually("the answer is heard", || !at_a.lock().unwrap().is_empty()).await;
-    assert_eq!(*at_b.lock().unwrap(), [(a.identity.public, "early".into())]);
-    assert_eq!(*at_a.lock().unwrap(), [(b.identity.public, "late".into())]);
-    // Many large ones, in order.
-    for i in 0..100u8 {
-        while !to_b.send_protocol(vec![i; 1 << 20].into()) {
-            tokio::task::yield_now().await;
-        }
-    }
-    eventually("all are heard", || at_b.lock().unwrap().len() == 101).await;
-    assert!((0..100u8).zip(&at_b.lock().unwrap()[1..]).all(|(i, (_, message))| message[0] == i));
-    to_b.close();
-    eventually("nothing can be said any more", || !to_b.send_protocol("x".into())).await;
-}
-
-#[tokio::test]
-async fn a_held_connection_waits_behind_the_handshake() {
-    let (writer, reader) = (Store::new(1), Store::new(2));
-    let log = writer.create(9);
-    log.append("x").unwrap();
-    let copy = reader.get(log.key());
-    let other = reader.create(8);
-    let held = || {
-        let (near, far) = tokio::io::duplex(1 << 20);
-        let options = ReplicateOptions::new(true, writer.identity.clone()).held();
-        let to_reader = writer.hub.replicate(writer.cores.clone(), near, options).unwrap();
-        (to_reader, reader.replicate(false, far))
-    };
-    let (to_reader, to_writer) = held();
-    assert_eq!(to_reader.opened().await.unwrap(), reader.identity.public);
-    assert_eq!(to_writer.opened().await.unwrap(), writer.identity.public);
-    // The other side offers its cores; whatever has its turn meanwhile, nothing comes of it.
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!((writer.hub.core_count(), log.info().peers), (0, 0));
-    to_reader.proceed();
-    assert_eq!(copy.get(0).await.unwrap(), "x");
-    drop(other);
-
-    // It can be closed meanwhile.
-    let (to_reader, to_writer) = held();
-    to_reader.opened().await.unwrap();
-    to_reader.close();
-    to_reader.closed().await.unwrap();
-    to_writer.closed().await.unwrap();
-}
-
-#[tokio::test]
-async fn who_does_not_speak_the_protocol_rejects_it_and_replicates() {
-    let (a, b) = (Store::new(1), Store::new(2));
-    let heard = listen(&a);
-    let (to_b, to_a) = connect(&a, &b);
-    to_b.offer_protocol();
-    assert!(to_a.send_protocol("it has no name for it".into()));
-    eventually("it is rejected", || !to_b.send_protocol("x".into())).await;
-    let log = a.create(9);
-    log.append("x").unwrap();
-    assert_eq!(b.get(log.key()).get(0).await.unwrap(), "x");
-    assert!(heard.lock().unwrap().is_empty());
-}
-
-#[tokio::test]
 async fn closing_a_core_by_force_closes_its_channels() {
     let (writer, reader) = (Store::new(1), Store::new(2));
     let log = writer.create(9);
@@ -515,133 +341,6 @@ async fn closing_a_core_by_force_closes_its_channels() {
     drop(log);
     let again = reader.get(Key::from([1; 32]));
     assert_eq!(again.length(), 0);
-}
-
-/// Sends by hand what an honest peer would not.
-struct Rogue {
-    connection: Connection,
-    io: DuplexStream,
-}
-
-impl Rogue {
-    fn new(io: DuplexStream) -> Self {
-        let options = ConnectionOptions::new(true, KeyPair::from_seed(&[66; 32]));
-        Self { connection: Connection::new(options, Instant::now()).unwrap(), io }
-    }
-
-    /// Writes what is pending; reads only when told so.
-    async fn write(&mut self) {
-        while let Some(bytes) = self.connection.poll_transmit().unwrap() {
-            self.io.write_all(&bytes).await.unwrap();
-        }
-    }
-
-    async fn next(&mut self) -> ConnectionEvent {
-        let mut buffer = vec![0; 4096];
-        loop {
-            if let Some(event) = self.connection.poll_event().unwrap() {
-                return event;
-            }
-            self.write().await;
-            let n = self.io.read(&mut buffer).await.unwrap();
-            self.connection.receive(&buffer[..n], Instant::now()).unwrap();
-        }
-    }
-
-    async fn open(&mut self, key: &Key) -> ChannelId {
-        self.connection.open(key).unwrap();
-        loop {
-            if let ConnectionEvent::Opened { channel, .. } = self.next().await {
-                return channel;
-            }
-        }
-    }
-}
-
-fn request(id: u64, index: u64) -> Message {
-    let proof = ProofRequest { block: Some(RequestBlock { index, nodes: 0 }), ..ProofRequest::default() };
-    Message::Request(Request { id, fork: 0, proof, priority: 0 })
-}
-
-#[tokio::test]
-async fn a_peer_that_asks_for_everything_and_never_reads_is_answered_no_more_than_it_takes() {
-    let store = Store::new(1);
-    let log = store.create(9);
-    log.append_batch((0..1000u32).map(|i| Bytes::from(vec![i as u8; 20_000]))).unwrap();
-    let uploads = log.events();
-    let (io, far) = tokio::io::duplex(64 * 1024);
-    let connection = store.replicate(false, io);
-    let mut rogue = Rogue::new(far);
-    let channel = rogue.open(&log.key()).await;
-    for i in 0..1000 {
-        rogue.connection.send(channel, request(i + 1, i)).unwrap();
-    }
-    rogue.write().await;
-    // Others are served all the same.
-    let reader = Store::new(2);
-    let copy = reader.get(log.key());
-    let _connections = connect(&store, &reader);
-    assert_eq!(copy.get(999).await.unwrap().len(), 20_000);
-    assert!(!connection.is_closed());
-    log.close_all();
-    let uploaded = uploads
-        .filter(|event| std::future::ready(matches!(event, StreamedEvent::Event(CoreEvent::Upload { .. }))))
-        .count()
-        .await;
-    assert!((1..100).contains(&uploaded), "{uploaded} blocks were read for a peer that takes none");
-}
-
-#[tokio::test]
-async fn a_flood_of_unknown_cores_is_refused_one_by_one() {
-    let store = Store::new(1);
-    let (io, far) = tokio::io::duplex(64 * 1024);
-    let connection = store.replicate(false, io);
-    let mut rogue = Rogue::new(far);
-    for i in 0..3_000u32 {
-        let mut key = [7; 32];
-        key[..4].copy_from_slice(&i.to_le_bytes());
-        rogue.connection.open(&Key::from(key)).unwrap();
-    }
-    let mut refused = 0;
-    while refused < 3_000 {
-        refused += u32::from(matches!(rogue.next().await, ConnectionEvent::Closed { .. }));
-    }
-    assert_eq!(store.hub.core_count(), 0);
-    assert!(!connection.is_closed());
-}
-
-#[tokio::test]
-async fn nonsense_on_a_channel_does_not_reach_the_others() {
-    let (writer, reader) = (Store::new(1), Store::new(2));
-    let log = writer.create(9);
-    log.append_batch(blocks(0..50)).unwrap();
-    let (io, far) = tokio::io::duplex(64 * 1024);
-    let _connection = writer.replicate(false, io);
-    let mut rogue = Rogue::new(far);
-    let channel = rogue.open(&log.key()).await;
-    let huge = u64::MAX >> 11;
-    for message in [
-        Message::Synchronize(Synchronize {
-            fork: huge,
-            length: huge,
-            remote_length: huge,
-            ..Default::default()
-        }),
-        Message::Range(hypercore_protocol::messages::Range { drop: false, start: 0, length: huge }),
-        Message::Want(hypercore_protocol::messages::Want { start: huge, length: huge, any: true }),
-        Message::Unwant(hypercore_protocol::messages::Unwant { start: 3, length: huge, any: false }),
-        Message::Bitfield(hypercore_protocol::messages::Bitfield::from_words(huge, &[u32::MAX; 100])),
-        Message::Cancel(hypercore_protocol::messages::Cancel { request: huge }),
-        Message::NoData(hypercore_protocol::messages::NoData { request: huge, reason: 77 }),
-        request(huge, huge),
-        request(0, 0),
-    ] {
-        rogue.connection.send(channel, message).unwrap();
-    }
-    rogue.write().await;
-    let copy = reader.get(log.key());
-    let _connections = connect(&writer, &reader);
-    download_all(&copy, 50).await;
 }
 
 #[tokio::test]
