@@ -55,20 +55,22 @@ const random = (i) => (i * 48271) % 10000
 const perSecond = (count) => (seconds) => count / seconds
 const megabytes = (count) => (seconds) => count * LARGE / 1e6 / seconds
 
+// As many calls as the Rust client makes (bench/src/sides/rpc.rs).
 const benchmarks = {
-  'append-awaited': [fill(1000), ({ core }) => each(10000, () => core.append(small)), perSecond(10000)],
+  'append-awaited': [fill(1000), ({ core }) => each(50000, () => core.append(small)), perSecond(50000)],
   'append-pipelined': [
-    fill(10000), ({ core }) => pipelined(50000, WINDOW, () => core.append(small)), perSecond(50000)
+    fill(10000), ({ core }) => pipelined(500000, WINDOW, () => core.append(small)), perSecond(500000)
   ],
-  'get-awaited': [fill(10000), ({ core }) => each(10000, (i) => core.get(random(i))), perSecond(10000)],
+  'get-awaited': [fill(10000), ({ core }) => each(50000, (i) => core.get(random(i))), perSecond(50000)],
   'get-pipelined': [
-    fill(10000), ({ core }) => pipelined(50000, WINDOW, (i) => core.get(random(i))), perSecond(50000)
+    fill(10000), ({ core }) => pipelined(500000, WINDOW, (i) => core.get(random(i))), perSecond(500000)
   ],
   'append-large': [
-    fillLarge(160), ({ core }) => pipelined(1600, LARGE_WINDOW, () => core.append(large)), megabytes(1600)
+    fillLarge(160), ({ core }) => pipelined(4000, LARGE_WINDOW, () => core.append(large)), megabytes(4000)
   ],
+  // Over the blocks that are there, again and again.
   'get-large': [
-    fillLarge(1600), ({ core }) => pipelined(1600, LARGE_WINDOW, (i) => core.get(i)), megabytes(1600)
+    fillLarge(1600), ({ core }) => pipelined(8000, LARGE_WINDOW, (i) => core.get(i % 1600)), megabytes(8000)
   ],
   'create-cores': [
     fill(10), ({ store }) => each(500, () => store.get().ready()), perSecond(500)

@@ -29,7 +29,8 @@ async function fails (promise, message, code) {
 }
 
 const text = (buffer) => buffer.toString()
-const soon = () => new Promise((resolve) => setTimeout(resolve, 50))
+// What this client has asked for before has reached the daemon: requests are worked on in their order.
+const heard = (client) => client.status()
 
 async function main () {
   const connect = () => new HyperspaceClient(host.includes('://') ? stream(host, token) : { host })
@@ -66,7 +67,7 @@ async function main () {
   same(waited, [100], 'onwait fires for missing blocks, and for no others')
 
   const never = core.get(77, { ifAvailable: false })
-  await soon()
+  await heard(client)
   core.cancel(never)
   await fails(never, 'Request cancelled')
   const later = core.get(6, { ifAvailable: false })
@@ -82,7 +83,7 @@ async function main () {
   same([await core.downloaded(), await core.downloaded(1, 3)], [7, 2])
 
   const download = core.download({ start: 0, end: 100 })
-  await soon()
+  await heard(client)
   core.undownload(download)
   await fails(download, 'Download was cancelled', 'ECANCELED')
   // The Node daemon does not notice that everything is there already.
@@ -111,13 +112,13 @@ async function main () {
   await core.append(Buffer.from('locked'))
   await fails(raw.hypercore.releaseLock({ id: 999 }), 'Invalid hypercore: 999')
   await fails(other._client.hypercore.releaseLock({ id: twin._id }), 'Core is not locked by you')
-  await soon()
+  await heard(other)
   same(early, true, 'the lock is held')
   release()
   const releaseTwin = await locked
   same(twin.length, 9)
   releaseTwin()
-  await soon()
+  await heard(other)
   await fails(other._client.hypercore.releaseLock({ id: twin._id }), 'Core is not locked')
   // Extensions: without peers there is nobody to hear, and no error.
   const extension = core.registerExtension('chat', { onmessage () {} })
@@ -156,11 +157,11 @@ async function main () {
   const sink = named.createWriteStream()
   for (let i = 0; i < 100; i++) sink.write(Buffer.from('line ' + i))
   await new Promise((resolve) => sink.end(resolve))
-  await soon()
+  while (named.length < 101) await heard(client)
   same([named.length, text(await named.get(100))], [101, 'line 99'])
 
   const cut = core.download({ start: 0, end: 1e6 })
-  await soon()
+  await heard(client)
   await core.close()
   await fails(cut, 'Download was cancelled', 'ECANCELED')
   await fails(raw.hypercore.has({ id: core._id, seq: 0 }), 'Invalid hypercore: ' + core._id)

@@ -29,6 +29,8 @@ use hyperspace_client::{ClientError, HyperspaceClient, RemoteHypercore};
 use hyperspace_common::{Endpoint, code, text};
 use serde_json::json;
 
+const HOW_TO_SHOW_A_TOKEN: &str = "; set HYPERSPACE_TOKEN or --token-file to one from there";
+
 fn main() -> ExitCode {
     let options = Options::parse().check().unwrap_or_else(|error| error.exit());
     let run = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(options));
@@ -38,7 +40,8 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => 0,
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("hyperspace-client: {error:#}");
+            let advice = if wants_token(&error) { HOW_TO_SHOW_A_TOKEN } else { "" };
+            eprintln!("hyperspace-client: {error:#}{advice}");
             exit_code(&error)
         }
     };
@@ -141,14 +144,21 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// No token was shown where one is wanted. The daemon says so in the words of the RPC.
+fn wants_token(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<ClientError>();
+    matches!(error, Some(ClientError::Rpc(error)) if error.code.as_deref() == Some(code::ACCESS))
+}
+
 fn exit_code(error: &anyhow::Error) -> i32 {
     if error.is::<NobodyHasIt>() {
         return 4;
     }
     match error.downcast_ref::<ClientError>() {
-        Some(ClientError::Connect { .. } | ClientError::Endpoint(_)) => 3,
+        Some(ClientError::Endpoint(_)) => 2,
+        Some(ClientError::Connect { .. }) => 3,
         Some(ClientError::Access { .. } | ClientError::Token { .. }) => 5,
-        Some(ClientError::Rpc(error)) if error.code.as_deref() == Some(code::ACCESS) => 5,
+        _ if wants_token(error) => 5,
         Some(ClientError::Rpc(error)) if error.message == text::BLOCK_NOT_AVAILABLE => 4,
         _ => 1,
     }

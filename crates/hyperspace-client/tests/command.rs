@@ -101,6 +101,24 @@ fn a_reader_that_has_enough_ends_the_command_quietly() {
 }
 
 #[test]
+fn whoever_follows_a_quiet_core_ends_with_its_reader() {
+    let fixture = Fixture::start();
+    fixture.ok("-h demo -n log write", b"one\n");
+    let unknown = "05".repeat(32);
+    for line in ["-n log tail", "-n log read --live", &format!("-k {unknown} tail")] {
+        let mut command = fixture.command(&format!("-h demo {line}"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = child.stdout.take().unwrap();
+        if line.contains("log") {
+            out.read_exact(&mut [0; 4]).unwrap();
+        }
+        drop(out);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+    }
+}
+
+#[test]
 fn what_goes_wrong_is_one_sentence_and_a_code() {
     let fixture = Fixture::start();
     let said = fixture.fails("-h nobody -n log read", 3);
@@ -112,6 +130,13 @@ fn what_goes_wrong_is_one_sentence_and_a_code() {
     // Wrong usage.
     assert_eq!(fixture.run("-h demo -k nonsense read", b"").status.code(), Some(2));
     assert_eq!(fixture.run("-h demo read", b"").status.code(), Some(2));
+    assert_eq!(fixture.run("-h demo -n log download 2 1", b"").status.code(), Some(2));
+    // An empty name is none for the daemon, and would be another core each time.
+    let stored = fixture.ok("-h demo ls --json", b"");
+    assert_eq!(fixture.command("-h demo write -n").arg("").output().unwrap().status.code(), Some(2));
+    assert_eq!(fixture.ok("-h demo ls --json", b""), stored);
+    let said = fixture.fails("-h http://127.0.0.1:1 -n log read", 2);
+    assert!(said.contains("http://127.0.0.1:1"), "{said}");
     assert!(fixture.ok("--help", b"").contains("write"));
 }
 
@@ -163,7 +188,7 @@ fn a_token_lets_in_over_tcp_and_websocket() {
     assert!(output.status.success(), "{output:?}");
     let nowhere = fixture.fails(&format!("-h {} --token-file {file}x status", hosts[0]), 1);
     assert!(nowhere.contains("cannot be read"), "{nowhere}");
-    let said = fixture.fails("-h wss://127.0.0.1:1 status", 3);
+    let said = fixture.fails("-h wss://127.0.0.1:1 status", 2);
     assert!(said.contains("tunnel"), "{said}");
 }
 
@@ -332,4 +357,25 @@ fn shells_and_manuals_are_served_without_a_daemon() {
     fixture.ok(&format!("man {}", folder.display()), b"");
     let pages = std::fs::read_dir(&folder).unwrap().count();
     assert!(pages > 8 && folder.join("hyperspace-client-download.1").exists(), "{pages}");
+}
+
+#[test]
+fn bash_completes_behind_a_command() {
+    let fixture = Fixture::start();
+    let script = fixture.file("completions", fixture.ok("completions bash", b"").as_bytes());
+    let complete = |words: &[&str]| {
+        let ask = r#"
+            source "$1"; shift
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+            _hyperspace__client "$1" "${@: -1}" "${@: -2:1}"
+            echo "${COMPREPLY[*]}"
+        "#;
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["--norc", "-c", ask, "bash"]).arg(&script).arg("hyperspace-client").args(words);
+        String::from_utf8(bash.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(complete(&["downl"]).trim(), "download");
+    assert_eq!(complete(&["read", "--cou"]).trim(), "--count");
+    assert_eq!(complete(&["network", "s"]).trim(), "status");
+    assert_eq!(complete(&["completions", "fi"]).trim(), "fish");
 }

@@ -66,7 +66,7 @@ pub enum AccessTokenError {
         length: usize,
     },
     /// The file has none.
-    #[error("there is no access token in it; remove it, and the daemon makes a new one")]
+    #[error("there is no access token in it; a daemon makes one where it finds no such file")]
     None,
 }
 

@@ -3,7 +3,9 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Context;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    ArgAction, Args, CommandFactory, Parser, Subcommand, builder::NonEmptyStringValueParser, error::ErrorKind,
+};
 use clap_complete::Shell;
 use hypercore::Key;
 use hyperspace_client::{ClientError, ConnectOptions};
@@ -60,7 +62,9 @@ pub(crate) struct Options {
 #[derive(Debug, Args)]
 pub(crate) struct CoreChoice {
     /// The core with this name; it is made if there is none
-    #[arg(short, long, value_name = "NAME", global = true, conflicts_with = "key")]
+    // The RPC takes an empty name for none at all.
+    #[arg(short, long, value_name = "NAME", global = true, conflicts_with = "key",
+          value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: Option<String>,
 
     /// The core with this key, in hexadecimal or z-base-32
@@ -119,7 +123,7 @@ pub(crate) enum Command {
         #[arg(default_value_t = 0)]
         from: u64,
 
-        /// The block after the last [default: the core's end]
+        /// The block after the last; blocks that nobody has yet are waited for [default: the core's end]
         to: Option<u64>,
     },
     /// Have the daemon announce the core to the network, from now on and whenever it is started again
@@ -197,6 +201,9 @@ impl Options {
             {
                 let what = "say which core is meant: with -n NAME or -k KEY";
                 return wrong(ErrorKind::MissingRequiredArgument, what);
+            }
+            Command::Download { from, to: Some(to) } if to < from => {
+                return wrong(ErrorKind::ValueValidation, "the block after the last is before the first");
             }
             Command::Create if self.core.key.is_some() => {
                 let what = "a core is made with a name or without, not with a key";

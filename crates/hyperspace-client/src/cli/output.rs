@@ -5,7 +5,12 @@ use std::io::{self, Write};
 use anyhow::Result;
 use bytes::Bytes;
 use hypercore::{Key, PeerInfo};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +65,28 @@ pub(crate) fn page(text: &[u8]) -> Result<()> {
 /// Prints on another thread: output waits for whoever reads it, and what the daemon says must not wait with it.
 pub(crate) async fn aside(print: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
     tokio::task::spawn_blocking(print).await?
+}
+
+/// Ends when nobody can read any more what is printed. Who prints hears of that only with the next block, which may never come.
+pub(crate) async fn unread() {
+    let (gone, told) = oneshot::channel();
+    // It waits until the process ends, so no runtime may wait for it.
+    std::thread::spawn(move || {
+        let out = io::stdout();
+        // Nothing but what is always told: the other end of a pipe is closed, a terminal is gone. Files have none of it.
+        let mut wait = [PollFd::new(&out, PollFlags::empty())];
+        loop {
+            match poll(&mut wait, None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+        let _ = gone.send(());
+    });
+    if told.await.is_err() {
+        std::future::pending().await
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -9,6 +9,8 @@ use hypercore::streams::ReadOptions;
 use hyperspace_client::{ClientError, RemoteHypercore};
 use tokio::{sync::mpsc, task};
 
+use super::output::unread;
+
 /// Blocks that are printed at once when they are here.
 const AT_ONCE: usize = 64;
 /// How many times that may wait while others are printed.
@@ -41,7 +43,10 @@ pub(crate) async fn tail(core: &RemoteHypercore, count: u64, binary: bool, json:
     newest(core).await;
     if core.length() == 0 && !core.writable() {
         // Nobody has said yet what there is: the last blocks are those of what somebody says first.
-        core.wait_for_length(1).await?;
+        tokio::select! {
+            known = core.wait_for_length(1) => known?,
+            () = unread() => return Ok(()),
+        }
     }
     let from = core.length().saturating_sub(count);
     print(core, Reading { from, count: None, live: true, binary, json }).await
@@ -65,11 +70,13 @@ async fn print(core: &RemoteHypercore, reading: Reading) -> Result<()> {
     // do not read. No more is asked for than there is room for.
     let (sender, receiver) = mpsc::channel(AHEAD);
     let printing = task::spawn_blocking(move || print_chunks(receiver, reading));
+    let mut unread = std::pin::pin!(unread());
     loop {
         let chunk = tokio::select! {
             chunk = blocks.next() => chunk,
             // It failed: nothing that may come later makes that good.
             () = sender.closed() => None,
+            () = &mut unread => None,
         };
         let Some(chunk) = chunk else { break };
         if sender.send(chunk).await.is_err() {
