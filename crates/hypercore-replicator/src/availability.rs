@@ -1,5 +1,6 @@
 //! When it is certain that nobody has more: the end of an update, and of a get that does not want to wait.
 
+pub(crate) mod echoes;
 mod seeks;
 
 use std::time::{Duration, Instant};
@@ -39,6 +40,7 @@ impl Replicator {
         let (by_all, by_first): (Vec<DemandId>, Vec<DemandId>) =
             self.wishes.upgrades.keys().partition(|id| self.wishes.upgrades_by_all.contains(id));
         let all = self.peers.len();
+        let mut hopeless = Vec::new();
         self.recheck_at = self.opening_until(now);
         for (ids, asked, unknown) in [
             (by_first, MAX_PEERS_UPGRADE, self.waits_for_first_peers(demand, now)),
@@ -50,12 +52,14 @@ impl Replicator {
             match self.best_upgrade_hope(asked, core, now) {
                 Hope::Yes => {}
                 Hope::Until(at) => self.recheck_at = earlier(self.recheck_at, at),
-                Hope::No => {
-                    for id in ids {
-                        demand.resolve_upgrade(id, false);
-                    }
-                }
+                Hope::No => hopeless.extend(ids),
             }
+        }
+        if let Some(until) = self.await_echoes(&mut hopeless, core, now) {
+            self.recheck_at = earlier(self.recheck_at, until);
+        }
+        for id in hopeless {
+            demand.resolve_upgrade(id, false);
         }
     }
 

@@ -8,6 +8,7 @@ use hypercore::demand::DemandId;
 use hypercore::storage::StorageError;
 use hypercore_protocol::messages::{Message, Synchronize, Want};
 
+use crate::availability::echoes::Echo;
 use crate::in_flight::InFlight;
 use crate::path::{self, Expected};
 use crate::receive::Parked;
@@ -46,6 +47,7 @@ pub(crate) struct Peer {
     pub(crate) ask_again_after: Duration,
     /// It is not known to have a block that is wanted and that lies within its log.
     pub(crate) is_unknown: bool,
+    pub(crate) echo: Echo,
     /// It is asked for nothing and told nothing.
     pub(crate) paused: bool,
     /// A channel that is about to be closed.
@@ -116,6 +118,7 @@ impl Peer {
             asked: None,
             ask_again_after: ASK_AGAIN_MIN,
             is_unknown: false,
+            echo: Echo::default(),
             paused: false,
             closing: false,
             checking_conflict: None,

@@ -184,8 +184,14 @@ impl Replicator {
                         peer.remote_wants.remove(&unwant);
                     }
                 }
-                Message::Bitfield(bitfield) => self.on_bitfield(id, &bitfield),
-                Message::Range(range) => self.on_range(id, range, core),
+                Message::Bitfield(bitfield) => {
+                    self.on_bitfield(id, &bitfield);
+                    self.on_echo(id, now);
+                }
+                Message::Range(range) => {
+                    self.on_range(id, range, core);
+                    self.on_echo(id, now);
+                }
                 Message::Extension(Extension { name, message }) => {
                     self.event(Event::Extension { peer: id, name, message });
                 }

@@ -93,9 +93,7 @@ impl Replicator {
         let contiguous = core.contiguous_length();
         let end = want.start.saturating_add(want.length);
         if end < contiguous || contiguous == core.length() || want.any && want.start < contiguous {
-            if contiguous == 0 {
-                return Vec::new();
-            }
+            // Also when there are none, as JS does.
             return vec![Message::Range(Range { drop: false, start: 0, length: contiguous })];
         }
         let end = end.min(core.length());

@@ -19,6 +19,8 @@ pub(crate) struct Wishes {
     pub(crate) upgrades: BTreeMap<DemandId, (u64, u64)>,
     /// Those of them that end only when every peer has been asked.
     pub(crate) upgrades_by_all: BTreeSet<DemandId>,
+    /// Those of these for whose sake no peer was asked yet whether it has more than it has told.
+    pub(crate) upgrades_unasked: BTreeSet<DemandId>,
     /// Single blocks whose owners do not want to wait for a peer that may come one day.
     pub(crate) if_available: BTreeSet<(u64, DemandId)>,
 }
@@ -105,6 +107,7 @@ impl Wishes {
                 self.upgrades.insert(id, (*length, *fork));
                 if entry.options.if_available {
                     self.upgrades_by_all.insert(id);
+                    self.upgrades_unasked.insert(id);
                 }
             }
         }
@@ -130,6 +133,7 @@ impl Wishes {
             Want::Upgrade { .. } => {
                 self.upgrades.remove(&id);
                 self.upgrades_by_all.remove(&id);
+                self.upgrades_unasked.remove(&id);
             }
         }
     }

@@ -319,8 +319,47 @@ fn what_asks_all_peers_waits_for_the_last_of_them() {
     replicator.channel_answered(core, demand, *now);
     assert!(late.try_recv().unwrap().is_none() && block.try_recv().unwrap().is_none());
     reader.handle(PeerId(4), vec![idle()]);
+    assert!(late.try_recv().unwrap().is_none(), "it is asked whether that is all");
+    reader.handle(PeerId(4), vec![NOTHING]);
     assert_eq!(late.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
     assert!(block.try_recv().unwrap().unwrap().is_err());
+}
+
+/// What a peer without blocks answers to a want.
+const NOTHING: Message = Message::Range(Range { drop: false, start: 0, length: 0 });
+
+#[test]
+fn a_peer_is_asked_for_the_sake_of_each_update_and_not_waited_for_long() {
+    let writer = Side::writer(4);
+    let mut reader = Side::reader(&writer, Options::default());
+    reader.replicator.set_downloading(true, &mut reader.core, &mut reader.demand, reader.now);
+    reader.open(PEER);
+    reader.handle(PEER, vec![Message::Synchronize(Synchronize { uploading: true, ..Default::default() })]);
+    let update = |reader: &mut Side| {
+        let all = WantOptions { if_available: true, ..WantOptions::default() };
+        let (_, reply) = reader.demand.add(Want::Upgrade { length: 0, fork: 0 }, all).unwrap();
+        reader.changed();
+        reply
+    };
+    let is_asked = |reader: &mut Side| {
+        let wants = reader.transmit(PEER).into_iter().filter(|message| matches!(message, Message::Want(_)));
+        wants.count() == 1
+    };
+    let mut first = update(&mut reader);
+    assert!(is_asked(&mut reader));
+    // The answer may have been on its way when this one came.
+    let mut second = update(&mut reader);
+    assert!(!is_asked(&mut reader));
+    reader.handle(PEER, vec![NOTHING]);
+    assert_eq!(first.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
+    assert!(second.try_recv().unwrap().is_none() && is_asked(&mut reader));
+    // It says no more: that is not waited for, now or later.
+    reader.now = reader.replicator.next_deadline().unwrap();
+    let Side { core, demand, replicator, now } = &mut reader;
+    replicator.handle_timeout(core, demand, *now);
+    assert_eq!(second.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
+    let mut third = update(&mut reader);
+    assert_eq!(third.try_recv().unwrap().unwrap().unwrap(), Outcome::Upgrade(false));
 }
 
 #[test]

@@ -189,20 +189,25 @@ impl Mailbox {
         self.lock().network = true;
     }
 
-    /// Turns what waits into frames. False when the client let too many pile up.
-    pub(crate) fn drain(&self, outbox: &mut Outbox) -> bool {
+    /// Turns what waits into frames. Returns the sessions whose end the client is told; `None` when it let too many events
+    /// pile up.
+    pub(crate) fn drain(&self, outbox: &mut Outbox) -> Option<Vec<u64>> {
+        let mut ended = Vec::new();
         let mut state = self.lock();
         state.drained = state.pushed;
         state.bytes = 0;
         state.patient_until = None;
         for event in state.events.drain(..) {
+            if let Event::Close { session } = event {
+                ended.push(session);
+            }
             event.write(outbox);
         }
         state.unsent = outbox.len();
         if state.events.capacity() > 4 * GATHER_FROM {
             state.events.shrink_to(GATHER_FROM);
         }
-        !state.overflow
+        (!state.overflow).then_some(ended)
     }
 
     /// Asks to be woken by the next event. True when there is one already.
@@ -592,7 +597,7 @@ mod tests {
         }
         assert_eq!(mailbox.hold(&context), None);
         let mut outbox = Outbox::new();
-        assert!(!mailbox.drain(&mut outbox));
+        assert!(mailbox.drain(&mut outbox).is_none());
         assert!(outbox.len() < 1 << 20, "a frame is no larger than what its event counts for");
     }
 
@@ -638,7 +643,7 @@ mod tests {
         }
         let mut outbox = Outbox::new();
         mailbox.push(append(0, 1));
-        assert!(mailbox.drain(&mut outbox), "messages are lost, and nothing else");
+        assert!(mailbox.drain(&mut outbox).is_some(), "messages are lost, and nothing else");
         assert_eq!(outbox.len() >> 20, ((MAX_UNREAD / 2) >> 20) - 1);
     }
 

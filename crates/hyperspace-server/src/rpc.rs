@@ -130,14 +130,18 @@ pub(crate) enum SessionCore {
     Strong(Hypercore),
     /// Does not keep the core open; usable while somebody else does.
     Weak(WeakHypercore),
+    /// Nobody did any more, and the client knows.
+    Closed,
 }
 
 impl SessionCore {
     fn get(&self) -> Result<Hypercore, RpcError> {
         match self {
-            Self::Strong(core) => Ok(core.clone()),
-            Self::Weak(weak) => weak.visit().ok_or_else(|| RpcError::sentence(text::FEED_CLOSED)),
+            Self::Strong(core) => Some(core.clone()),
+            Self::Weak(weak) => weak.visit(),
+            Self::Closed => None,
         }
+        .ok_or_else(|| RpcError::sentence(text::FEED_CLOSED))
     }
 }
 
@@ -367,7 +371,21 @@ impl Rpc {
     }
 
     fn drain_events(&mut self) -> Result<(), Gone> {
-        if self.mailbox.drain(&mut self.outbox) { Ok(()) } else { Err(self.too_much_unread()) }
+        let ended = self.mailbox.drain(&mut self.outbox).ok_or_else(|| self.too_much_unread())?;
+        ended.into_iter().for_each(|session| self.core_closed(session));
+        Ok(())
+    }
+
+    /// The client was just told that the core of its session was closed. It is to close the session, and may do so late, or
+    /// never: what the session had of the core is free from here on.
+    fn core_closed(&mut self, id: u64) {
+        // One that the client closed itself, and with it the core, is gone.
+        let Some(session) = self.table.session_mut(id) else { return };
+        *session = Session::new(SessionCore::Closed, None);
+        for waiting in self.table.stop_all(id, WaitKind::Lock) {
+            self.answer_ended(&waiting, text::FEED_CLOSED);
+        }
+        self.end_extensions(id);
     }
 
     fn too_much_unread(&self) -> Gone {
@@ -463,12 +481,7 @@ impl Rpc {
         match done {
             Ok(Done::Block(block)) => self.outbox.block_response(waiting.call, block),
             Ok(Done::Nothing) => self.outbox.response(waiting.call, &()),
-            Ok(Done::Lock(turn)) => {
-                if let Some(session) = waiting.session.and_then(|session| self.table.session_mut(session)) {
-                    session.lock = Some(turn);
-                }
-                self.outbox.response(waiting.call, &());
-            }
+            Ok(Done::Lock(turn)) => self.answer_locked(waiting.call, waiting.session, turn),
             Ok(Done::Seek { seq, block_offset }) => {
                 self.outbox.response(waiting.call, &SeekResponse { seq, block_offset });
             }

@@ -82,6 +82,14 @@ impl<S> SessionTable<S> {
         Some((session, waiting))
     }
 
+    /// Ends a session's requests of one kind; returns them, oldest first.
+    pub(crate) fn stop_all(&mut self, session: u64, kind: WaitKind) -> Vec<Waiting> {
+        let is_such = |id: &WaitId| self.waiting.get(id).is_some_and(|waiting| waiting.kind == kind);
+        let ids = self.of_sessions.get(&session).into_iter().flatten().copied().filter(is_such);
+        let ids: Vec<WaitId> = ids.collect();
+        ids.into_iter().filter_map(|id| self.stop(id)).collect()
+    }
+
     pub(crate) fn waiting_count(&self) -> usize {
         self.waiting.len()
     }
@@ -199,6 +207,20 @@ mod tests {
         let rest = table.resources.values().copied().collect::<Vec<_>>();
         assert!(rest.into_iter().all(|id| table.finish(id).is_some()));
         assert!(table.of_sessions.is_empty(), "what is done leaves nothing behind");
+    }
+
+    #[test]
+    fn requests_of_one_kind_end_by_themselves() {
+        let mut table: SessionTable<()> = SessionTable::new();
+        for (session, kind) in
+            [(3, WaitKind::Lock), (3, WaitKind::Get), (4, WaitKind::Lock), (3, WaitKind::Lock)]
+        {
+            table.wait(waiting(session, None, kind)).unwrap();
+        }
+        let ended = table.stop_all(3, WaitKind::Lock);
+        assert_eq!((ended.len(), table.waiting_count()), (2, 2));
+        assert!(ended.iter().all(|waiting| waiting.abort.is_aborted() && waiting.session == Some(3)));
+        assert!(table.stop_all(3, WaitKind::Lock).is_empty() && table.stop_all(7, WaitKind::Lock).is_empty());
     }
 
     #[test]

@@ -129,3 +129,57 @@ async fn only_the_holder_releases() {
     two.send(Method::HypercoreAcquireLock, 6, &LockRequest { id: 77 }).await;
     assert_eq!(two.error(6).await.message, "Invalid hypercore: 77");
 }
+
+/// What a weak session has of a core goes when that is closed, not when the client closes the session, or is gone: it may
+/// do so late or never. What it says of it afterwards concerns nobody else.
+#[tokio::test]
+async fn a_core_that_is_closed_leaves_no_lock_with_its_weak_sessions() {
+    let fixture = Fixture::start().await;
+    let [mut strong, mut holder, mut waiting] =
+        [fixture.raw().await, fixture.raw().await, fixture.raw().await];
+    let key = strong.open_new(3).await.key;
+    for raw in [&mut holder, &mut waiting] {
+        let weak = OpenRequest { id: 3, key: Some(key.clone()), name: None, weak: Some(true) };
+        raw.send(Method::CorestoreOpen, 1, &weak).await;
+        while raw.next().await.expect("an answer").0.id != 1 {}
+    }
+    let extension = RegisterExtensionRequest { id: 3, resource_id: 9, name: "chat".into() };
+    holder.send(Method::HypercoreRegisterExtension, 2, &extension).await;
+    holder.done(Method::HypercoreRegisterExtension, 2).await;
+    acquire(&mut holder, 5).await;
+    seen_after_lock(&mut holder).await;
+    acquire(&mut waiting, 5).await;
+    seen(&mut waiting).await;
+
+    strong.send(Method::HypercoreClose, 2, &CloseRequest { id: 3 }).await;
+    strong.done(Method::HypercoreClose, 2).await;
+    assert_eq!(holder.event::<CloseEvent>(Method::HypercoreOnClose).await.id, 3);
+    assert_eq!(waiting.event::<CloseEvent>(Method::HypercoreOnClose).await.id, 3);
+    assert_eq!(waiting.error(5).await.message, "Feed is closed");
+    open(&mut strong, 3, &key).await;
+    strong.send(Method::HypercoreAcquireLock, 5, &LockRequest { id: 3 }).await;
+    strong.done(Method::HypercoreAcquireLock, 5).await;
+
+    // The Node client gives its lock back and closes the session, and goes on with another one.
+    holder.send(Method::HypercoreReleaseLock, 0, &LockRequest { id: 3 }).await;
+    open(&mut holder, 4, &key).await;
+    holder.send(Method::HypercoreReleaseLock, 6, &LockRequest { id: 3 }).await;
+    assert_eq!(holder.error(6).await.message, "Feed is closed");
+    holder.send(Method::HypercoreReleaseLock, 6, &LockRequest { id: 4 }).await;
+    assert_eq!(holder.error(6).await.message, "Core is not locked by you");
+    let extension = UnregisterExtensionRequest { id: 3, resource_id: 9 };
+    holder.send(Method::HypercoreUnregisterExtension, 7, &extension).await;
+    assert_eq!(holder.error(7).await.message, "Invalid resource: 9");
+    holder.send(Method::HypercoreAcquireLock, 8, &LockRequest { id: 4 }).await;
+    strong.send(Method::HypercoreReleaseLock, 6, &LockRequest { id: 3 }).await;
+    strong.done(Method::HypercoreReleaseLock, 6).await;
+    holder.done(Method::HypercoreAcquireLock, 8).await;
+    // What is left of the closed session is not what holds it.
+    holder.send(Method::HypercoreReleaseLock, 0, &LockRequest { id: 3 }).await;
+    holder.send(Method::HypercoreClose, 9, &CloseRequest { id: 3 }).await;
+    holder.done(Method::HypercoreClose, 9).await;
+    strong.send(Method::HypercoreReleaseLock, 7, &LockRequest { id: 3 }).await;
+    assert_eq!(strong.error(7).await.message, "Core is not locked by you");
+    // Its number is free again.
+    open(&mut holder, 3, &key).await;
+}

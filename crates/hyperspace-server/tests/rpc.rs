@@ -359,3 +359,22 @@ async fn stop_is_answered_and_ends_the_server() {
     fixture.server.stop().await;
     assert!(!fixture.socket.exists());
 }
+
+/// Nobody is told that his cores are closed with it: what a client waits for may be there at the next connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_dropped_is_a_lost_connection_for_its_clients() {
+    // Once, it may go well by chance.
+    for _ in 0..30 {
+        let fixture = Fixture::start().await;
+        let mut raw = fixture.raw().await;
+        raw.open_new(3).await;
+        let if_available = Some(false);
+        let get = GetRequest { id: 3, seq: 7, resource_id: 1, wait: None, if_available, on_wait_id: None };
+        raw.send(Method::HypercoreGet, 5, &get).await;
+        // It waits.
+        raw.send(Method::HypercoreHas, 6, &HasRequest { id: 3, seq: 7 }).await;
+        raw.answer::<HasResponse>(Method::HypercoreHas, 6).await;
+        drop(fixture);
+        assert_eq!(raw.next().await, None);
+    }
+}

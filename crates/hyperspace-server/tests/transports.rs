@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use common::Raw;
 use futures::StreamExt;
 use hyperspace_client::{AccessToken, ClientError, ConnectOptions, HyperspaceClient, Reconnect};
-use hyperspace_common::{Endpoint, Method, Outbox, code, messages::*};
+use hyperspace_common::{Endpoint, Header, Method, Outbox, code, messages::*};
 use hyperspace_server::{Limits, ListenError, Origins, Server, ServerEvent, ServerOptions, StartError};
 use hyperspace_websocket::{Close, MAX_MESSAGE, WsStream};
 use tokio::{
@@ -414,6 +414,42 @@ async fn frames_may_be_cut_anywhere_and_a_message_has_a_bound() {
     assert_eq!((words[0], &words[2..4]), (0x88, &1009u16.to_be_bytes()[..]), "{words:?}");
     is_served(&server).await;
     server.stop().await;
+}
+
+/// More events than the sockets hold are no answers: who has not read them is heard all the same.
+#[tokio::test]
+async fn a_websocket_client_that_does_not_read_its_events_is_heard() {
+    const SESSIONS: u64 = 2000;
+    // A little less than what a session is told of an append.
+    const EVENT: u64 = 10;
+    const EVENTS: u64 = 16 << 20;
+    let (bytes, wait) = (1 << 30, 2 * DEADLINE);
+    let limits = Limits { unsent_high_water: bytes, max_unread: bytes, stall: wait, ..Limits::default() };
+    let server = server_with(Limits { admission: DEADLINE, ..limits }).await;
+    let [endpoint, _] = endpoints(&server);
+    let client = connect(&endpoint, Some(token(TOKEN))).await.unwrap();
+    let log = client.corestore().create().await.unwrap();
+    let mut deaf = guest(&server).await;
+    let mut opens = Outbox::new();
+    for id in 0..SESSIONS {
+        let key = Some(Bytes::copy_from_slice(log.key().as_bytes()));
+        opens.request(Method::CorestoreOpen, 1 + id, &OpenRequest { id, key, name: None, weak: None });
+    }
+    deaf.write_all(&opens.take()).await.unwrap();
+    deaf.flush().await.unwrap();
+    let mut raw = Raw::over(deaf);
+    while within("an answer", raw.next()).await.unwrap().0.id != SESSIONS {}
+
+    let appends = EVENTS / (EVENT * SESSIONS);
+    for _ in 0..appends {
+        log.append("x").await.unwrap();
+    }
+    let append = AppendRequest { id: 7, blocks: vec![Bytes::from_static(b"heard")] };
+    raw.send(Method::HypercoreAppend, 0, &append).await;
+    raw.stream.flush().await.unwrap();
+    assert_eq!(within("the append", log.wait_for_block(appends)).await.unwrap(), "heard");
+    // The connection has gone on all the while.
+    while within("its event", raw.next()).await.unwrap().0 != Header::request(Method::HypercoreOnAppend, 0) {}
 }
 
 /// A connection that is through with the handshake of a WebSocket.

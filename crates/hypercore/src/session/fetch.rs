@@ -31,8 +31,8 @@ pub struct UpdateOptions {
     pub force: bool,
     /// Wait for at least this length.
     pub min_length: Option<u64>,
-    /// Nobody has more only when every peer has said so, also those whose connections are just being made; otherwise
-    /// the first three peers speak for all.
+    /// Nobody has more only when every peer has said so, also those whose connections are just being made, and near ones
+    /// once more now that they are asked; otherwise the first three peers speak for all.
     pub all_peers: bool,
 }
 

@@ -1,10 +1,10 @@
 //! Locks, from the side of one client.
 
 use futures::FutureExt;
-use hyperspace_common::{Header, RpcError, messages::LockRequest};
+use hyperspace_common::{Header, RpcError, RpcErrorExt, messages::LockRequest, text};
 
-use super::{Done, Gone, Rpc};
-use crate::session_table::WaitKind;
+use super::{Done, Gone, Rpc, SessionCore};
+use crate::{locks::Turn, session_table::WaitKind};
 
 impl Rpc {
     pub(super) fn acquire_lock(&mut self, call: Header, request: LockRequest) -> Result<(), Gone> {
@@ -19,11 +19,8 @@ impl Rpc {
         let mut turn = self.server.locks().take_turn(core.discovery_key(), self.client);
         let (server, client) = (self.server.clone(), self.client);
         if turn.has_come() && server.others_know(client) {
-            if let Some(session) = self.table.session_mut(request.id) {
-                session.lock = Some(turn);
-            }
             self.drain_events()?;
-            self.outbox.response(call, &());
+            self.answer_locked(call, request.id, turn);
             return Ok(());
         }
         let work = async move {
@@ -34,6 +31,17 @@ impl Rpc {
         };
         self.wait(call, WaitKind::Lock, request.id, None, work.boxed());
         Ok(())
+    }
+
+    /// The turn has come; it passes on at once when the core was closed meanwhile.
+    pub(super) fn answer_locked(&mut self, call: Header, session: impl Into<Option<u64>>, turn: Turn) {
+        match session.into().and_then(|session| self.table.session_mut(session)) {
+            Some(session) if !matches!(session.core, SessionCore::Closed) => {
+                session.lock = Some(turn);
+                self.outbox.response(call, &());
+            }
+            _ => self.outbox.error(call, &RpcError::sentence(text::FEED_CLOSED)),
+        }
     }
 
     pub(super) fn release_lock(&mut self, call: Header, request: LockRequest) -> Result<(), Gone> {
