@@ -363,6 +363,25 @@ fn a_peer_is_asked_for_the_sake_of_each_update_and_not_waited_for_long() {
 }
 
 #[test]
+fn a_peer_that_does_not_read_is_not_asked_without_end() {
+    let writer = Side::writer(4);
+    let mut reader = Side::reader(&writer, Options::default());
+    reader.replicator.set_downloading(true, &mut reader.core, &mut reader.demand, reader.now);
+    reader.open(PEER);
+    reader.handle(PEER, vec![Message::Synchronize(Synchronize { uploading: true, ..Default::default() })]);
+    for _ in 0..1_000 {
+        let all = WantOptions { if_available: true, ..WantOptions::default() };
+        let _update = reader.demand.add(Want::Upgrade { length: 0, fork: 0 }, all).unwrap();
+        reader.changed();
+        reader.now += Duration::from_secs(2);
+        let Side { core, demand, replicator, now } = &mut reader;
+        replicator.handle_timeout(core, demand, *now);
+    }
+    let waiting = reader.transmit(PEER).len();
+    assert!((10..100).contains(&waiting), "{waiting}");
+}
+
+#[test]
 fn a_peer_that_only_went_to_sleep_is_called_again() {
     let writer = Side::writer(4);
     let mut reader = Side::reader(&writer, Options::default());

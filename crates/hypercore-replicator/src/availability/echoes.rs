@@ -19,6 +19,8 @@ const NEAR: Duration = Duration::from_millis(10);
 const BUSY: Duration = Duration::from_millis(100);
 /// What is not answered by then is lost.
 const LOST: Duration = Duration::from_secs(1);
+/// Messages that may wait for a peer that is asked: one that does not read is asked no more.
+const MAX_WAITING: usize = 64;
 /// The blocks that are asked about, the fewest that can be. All that matters is that there is an answer.
 const BLOCKS: u64 = 32;
 
@@ -74,7 +76,7 @@ impl Replicator {
             return None;
         }
         for peer in self.peers.values_mut().filter(|peer| peer.is_active()) {
-            if peer.echo.is_due(now) && has_an_answer(peer, core) {
+            if peer.outbox.len() < MAX_WAITING && peer.echo.is_due(now) && has_an_answer(peer, core) {
                 peer.echo.asked = Some(now);
                 peer.outbox.push_back(Message::Want(Want { start: 0, length: BLOCKS, any: false }));
                 // It is not to go on telling of them.
