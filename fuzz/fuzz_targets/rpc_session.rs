@@ -1,5 +1,6 @@
 //! A client of the daemon that calls any method with any arguments, as bytes and as messages of the right shape, in any
-//! order and number. The daemon keeps to its bounds, answers every call that wants an answer, and serves others.
+//! order and number. The daemon keeps to its bounds, sends nothing but whole frames (whether each call has its answer is
+//! not looked at), lets the client go, closes what it had open, and serves others.
 #![no_main]
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Where a daemon listens: socket names and TCP addresses.
 //!
-//! From npm `@hyperspace/rpc` 1.15.0, `socket.js`: the socket is `<tmpdir>/<name>.sock`, the name comes from the
+//! From npm `@hyperspace/rpc` 1.15, `socket.js`: the socket is `<tmpdir>/<name>.sock`, the name comes from the
 //! option `host`, else from the variable `HYPERSPACE_SOCKET`, else it is `hyperspace`.
 
 use std::{env, fmt, path::PathBuf, str::FromStr};

@@ -1,6 +1,6 @@
 //! What the Hyperspace daemon and its clients share: the RPC schema, HRPC framing, socket names.
 //!
-//! The protocol is that of npm `@hyperspace/rpc` 1.15.0 over npm `arpeecee` (the package behind `hrpc-runtime` 2):
+//! The protocol is that of npm `@hyperspace/rpc` 1.15 over npm `arpeecee` (the package behind `hrpc-runtime` 2):
 //! one stream of length-prefixed frames in each direction, every frame a request, an answer or an error
 //! ([`frame`]), their payloads protobuf messages ([`messages`]). Nothing here does I/O: a connection is whatever
 //! carries the bytes.
@@ -43,7 +43,7 @@ pub use outbox::Outbox;
 pub use prost::Message;
 pub use required::{DecodeError, Required, decode};
 
-/// The version of npm `@hyperspace/rpc` whose schema this crate speaks.
+/// The version of npm `@hyperspace/rpc` whose schema this crate speaks; that of 1.15.1 is the same.
 pub const API_VERSION: &str = "1.15.0";
 /// The version of the services of our own. A client calls them only when the daemon's status has it: npm
 /// `hyperspace` 3.19.0 ends as a whole when it is asked for a service that it does not know.

@@ -1,6 +1,6 @@
 //! The services and methods of the schema and their numbers.
 //!
-//! From npm `@hyperspace/rpc` 1.15.0, `schema.proto`, the options `hrpc.service` and `hrpc.method`. Services from 16
+//! From npm `@hyperspace/rpc` 1.15, `schema.proto`, the options `hrpc.service` and `hrpc.method`. Services from 16
 //! on are our own (`proto/log.proto`, `proto/store.proto`).
 
 use std::fmt;

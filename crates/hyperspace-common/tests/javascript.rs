@@ -1,4 +1,4 @@
-//! Bytes that npm `@hyperspace/rpc` 1.15.0 really wrote, read and written by ours.
+//! Bytes that npm `@hyperspace/rpc` 1.15 really wrote, read and written by ours.
 
 use bytes::Bytes;
 use hyperspace_common::{messages::*, *};

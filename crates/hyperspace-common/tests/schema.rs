@@ -32,3 +32,16 @@ fn generated_messages_are_those_of_the_schema() {
         assert!(stored == fresh, "{file} is not what {service}.proto says: run with UPDATE_SCHEMA=1");
     }
 }
+
+#[test]
+fn every_message_is_fuzzed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = fs::read_to_string(root.join("../../fuzz/fuzz_targets/rpc_frame.rs")).expect("the target");
+    let (_, list) = target.split_once("\nmessages! {").expect("the list of messages");
+    let (list, _) = list.split_once('}').expect("its end");
+    let listed: Vec<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let schema = SERVICES.map(|service| fs::read_to_string(root.join(format!("proto/{service}.proto"))));
+    let schema = schema.map(|text| text.expect("a part of the schema")).concat();
+    let messages = schema.lines().filter_map(|line| line.strip_prefix("message ")?.strip_suffix(" {"));
+    assert_eq!(listed, messages.collect::<Vec<_>>(), "fuzz/fuzz_targets/rpc_frame.rs lists other messages");
+}

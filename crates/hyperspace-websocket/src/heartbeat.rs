@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How often a side that says nothing is asked whether it is there.
+/// How often the other side is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// So many questions without an answer, and it is gone. Not fewer: a question waits behind megabytes that are on their
 /// way already, and a thin line takes its time for them.
