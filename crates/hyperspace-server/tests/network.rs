@@ -1,24 +1,21 @@
 //! The Network service: topics, peers and extensions, over raw frames.
 
+mod callers;
 mod common;
 
-use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use bytes::Bytes;
+use callers::{Client, DEADLINE, get};
 use common::Raw;
 use corestore::Corestore;
 use futures::{StreamExt, stream::BoxStream};
 use hyperdht::HyperDht;
 use hyperspace_client::HyperspaceClient;
-use hyperspace_common::{
-    Endpoint, Header, Kind, Message, Method, Required, RpcError, code, decode, messages::*, text,
-};
+use hyperspace_common::{Endpoint, Kind, Method, code, messages::*, text};
 use hyperspace_server::{NetworkOptions, Server, ServerEvent, ServerOptions};
 use tempfile::TempDir;
 use tokio::{net::UnixStream, time::timeout};
-
-/// Only to end a test that hangs.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 struct Daemon {
     server: Server,
@@ -55,8 +52,7 @@ impl Daemon {
     }
 
     async fn client(&self) -> Client {
-        let stream = UnixStream::connect(self.folder.path().join("s.sock")).await.unwrap();
-        Client { raw: Raw { stream, input: Default::default() }, events: VecDeque::new(), calls: 0 }
+        Client::over(Raw::over(UnixStream::connect(self.folder.path().join("s.sock")).await.unwrap()))
     }
 
     async fn rust_client(&self) -> HyperspaceClient {
@@ -76,61 +72,7 @@ async fn dht() -> HyperDht {
     HyperDht::bootstrapper((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap()
 }
 
-/// A client that keeps events apart from answers.
-struct Client {
-    raw: Raw,
-    events: VecDeque<(Method, Bytes)>,
-    calls: u64,
-}
-
 impl Client {
-    async fn next(&mut self) -> (Header, Bytes) {
-        timeout(DEADLINE, self.raw.next()).await.expect("something comes").expect("the connection stands")
-    }
-
-    async fn send(&mut self, method: Method, request: &impl Message) -> u64 {
-        self.calls += 1;
-        self.raw.send(method, self.calls, request).await;
-        self.calls
-    }
-
-    async fn result<R: Message + Default>(&mut self, call: u64) -> Result<R, RpcError> {
-        loop {
-            let (header, payload) = self.next().await;
-            match header.kind {
-                Kind::Request => self.events.push_back((header.known_method().unwrap(), payload)),
-                Kind::Response if header.id == call => return Ok(R::decode(payload).unwrap()),
-                Kind::Error if header.id == call => return Err(decode(payload).unwrap()),
-                _ => panic!("nobody asked for {header:?}"),
-            }
-        }
-    }
-
-    async fn try_call<R: Message + Default>(
-        &mut self,
-        method: Method,
-        request: &impl Message,
-    ) -> Result<R, RpcError> {
-        let call = self.send(method, request).await;
-        self.result(call).await
-    }
-
-    async fn call<R: Message + Default>(&mut self, method: Method, request: &impl Message) -> R {
-        self.try_call(method, request).await.unwrap()
-    }
-
-    /// The next event of this method; others stay.
-    async fn event<M: Required>(&mut self, method: Method) -> M {
-        loop {
-            if let Some(at) = self.events.iter().position(|(event, _)| *event == method) {
-                return decode(self.events.remove(at).unwrap().1).unwrap();
-            }
-            let (header, payload) = self.next().await;
-            assert_eq!(header.kind, Kind::Request, "{header:?}");
-            self.events.push_back((header.known_method().unwrap(), payload));
-        }
-    }
-
     async fn network(&mut self) -> OpenNetworkResponse {
         self.call(Method::NetworkOpen, &()).await
     }
@@ -149,14 +91,6 @@ impl Client {
         self.call::<AllNetworkStatusesResponse>(Method::NetworkAllStatuses, &()).await.statuses
     }
 
-    async fn open(&mut self, id: u64, key: Option<Bytes>) -> OpenResponse {
-        self.call(Method::CorestoreOpen, &OpenRequest { id, key, name: None, weak: None }).await
-    }
-
-    async fn get(&mut self, id: u64, seq: u64) -> Result<Bytes, RpcError> {
-        self.try_call(Method::HypercoreGet, &get(id, seq)).await.map(block)
-    }
-
     async fn extension(&mut self, resource_id: u64, name: &str) {
         let request = RegisterExtensionRequest { id: 0, resource_id, name: name.into() };
         self.call::<()>(Method::NetworkRegisterExtension, &request).await;
@@ -167,14 +101,6 @@ impl Client {
         let request = ExtensionMessage { id: 0, resource_id, remote_public_key, data: data.into() };
         self.call::<()>(Method::NetworkSendExtension, &request).await;
     }
-}
-
-fn get(id: u64, seq: u64) -> GetRequest {
-    GetRequest { id, seq, resource_id: 1000 + seq, wait: None, if_available: None, on_wait_id: None }
-}
-
-fn block(response: GetResponse) -> Bytes {
-    response.block.unwrap()
 }
 
 /// Absent fields are as clients of npm leave them.
@@ -352,8 +278,7 @@ async fn what_is_asked_does_not_wait_for_thousands_of_remembered_topics() {
     let other = Daemon::online(&node).await;
     let mut writer = other.client().await;
     let log = writer.open(0, None).await;
-    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
-    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    writer.append(0, vec!["hello".into()]).await;
     let wanted = log.discovery_key.clone().unwrap();
     writer.configure(flushed(setting(&wanted, true, false))).await;
 
@@ -398,8 +323,7 @@ async fn a_block_comes_as_soon_as_its_topic_is_looked_up() {
     let (one, two) = (Daemon::online(&node).await, Daemon::online(&node).await);
     let (mut writer, mut reader) = (one.client().await, two.client().await);
     let log = writer.open(0, None).await;
-    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
-    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    writer.append(0, vec!["hello".into()]).await;
     writer.network().await;
     let topic = log.discovery_key.clone().unwrap();
     reader.open(0, Some(log.key.clone())).await;
@@ -416,7 +340,8 @@ async fn a_block_comes_as_soon_as_its_topic_is_looked_up() {
     let configuring = reader.send(Method::NetworkConfigure, &setting(&topic, false, true)).await;
     let getting = reader.send(Method::HypercoreGet, &get(0, 0)).await;
     assert!(reader.result::<NetworkStatusResponse>(configuring).await.unwrap().status.is_some());
-    assert_eq!(block(reader.result(getting).await.unwrap()), "hello");
+    let got: GetResponse = reader.result(getting).await.unwrap();
+    assert_eq!(got.block.unwrap(), "hello");
     // And nobody has the next one.
     assert_eq!(reader.get(0, 1).await.unwrap_err().message, text::BLOCK_NOT_AVAILABLE);
 
@@ -439,8 +364,7 @@ async fn a_core_that_is_open_but_not_configured_is_found_over_any_connection() {
     let (one, two) = (Daemon::online(&node).await, Daemon::online(&node).await);
     let (mut writer, mut reader) = (one.client().await, two.client().await);
     let log = writer.open(0, None).await;
-    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
-    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    writer.append(0, vec!["hello".into()]).await;
     // They meet at something else, and the core is asked for while that is looked up.
     let topic = [7; 32];
     writer.configure(flushed(setting(topic, true, false))).await;
