@@ -3,13 +3,20 @@
 mod callers;
 mod common;
 
-use std::net::Ipv4Addr;
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use callers::{Client, DEADLINE, get};
 use common::Raw;
 use corestore::Corestore;
 use futures::{StreamExt, stream::BoxStream};
+use hypercore::storage::{Batch, Database, MemoryStorage, Read, Storage, StorageError, Visitor};
 use hyperdht::HyperDht;
 use hyperspace_client::HyperspaceClient;
 use hyperspace_common::{Endpoint, Kind, Method, code, messages::*, text};
@@ -255,6 +262,76 @@ async fn only_what_was_announced_is_joined_again() {
 
     let daemon = Daemon::start(with(again())).await;
     assert_eq!(daemon.client().await.statuses().await, []);
+    daemon.server.stop().await;
+}
+
+/// Storage that takes nothing while the disk is full.
+#[derive(Debug, Default)]
+struct Disk {
+    inner: MemoryStorage,
+    full: AtomicBool,
+}
+
+impl Read for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.inner.get(key)
+    }
+
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.inner.scan(start, end, reverse, visit)
+    }
+}
+
+impl Storage for Disk {
+    fn commit(&self, batch: &Batch) -> Result<(), StorageError> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(StorageError::Io { operation: "commit", reason: "no space left on device".into() }),
+            false => self.inner.commit(batch),
+        }
+    }
+
+    fn with_snapshot(&self, read: &mut dyn FnMut(&dyn Read)) -> Result<(), StorageError> {
+        self.inner.with_snapshot(read)
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_remembered_changes_nothing() {
+    let disk = Arc::new(Disk::default());
+    let store = || Some(Corestore::from_database(Database::open(disk.clone()).unwrap()).unwrap());
+    let daemon = Daemon::start(ServerOptions { store: store(), ..ServerOptions::default() }).await;
+    let mut client = daemon.client().await;
+    let (kept, other) = ([1; 32], [2; 32]);
+    client.configure(remembered(kept, true, false)).await;
+    disk.full.store(true, Ordering::Relaxed);
+    let mut forgetting = setting(kept, false, true);
+    forgetting.configuration.remember = Some(false);
+    for request in [
+        remembered(kept, true, true),
+        forgetting,
+        // Leaving is forgetting.
+        setting(kept, false, false),
+        remembered(other, true, true),
+    ] {
+        let refused = client.try_call::<NetworkStatusResponse>(Method::NetworkConfigure, &request).await;
+        assert_eq!(refused.unwrap_err().code.as_deref(), Some(code::IO), "{request:?}");
+        assert_eq!(client.statuses().await, [status(kept, true, false, true).unwrap()], "{request:?}");
+    }
+    // What need not be stored is done.
+    assert_eq!(client.configure(setting(other, false, true)).await, status(other, false, true, false));
+    disk.full.store(false, Ordering::Relaxed);
+    daemon.server.stop().await;
+
+    let daemon = Daemon::start(ServerOptions { store: store(), ..ServerOptions::default() }).await;
+    let mut client = daemon.client().await;
+    assert_eq!(client.statuses().await, [status(kept, true, false, true).unwrap()]);
+    assert_eq!(client.configure(remembered(kept, true, true)).await, status(kept, true, true, true));
     daemon.server.stop().await;
 }
 
