@@ -55,6 +55,57 @@ async fn a_truncation_is_told_as_what_it_is_or_as_a_length() {
 }
 
 #[tokio::test]
+async fn a_truncation_goes_to_the_fork_that_is_asked_for() {
+    let fixture = Fixture::start().await;
+    let mut raw = fixture.raw().await;
+    open(&mut raw, 1, &OpenCoreRequest { id: 0, ..Default::default() }).await;
+    append(&mut raw, 0, &["a", "b", "c"]).await;
+    // One further than before, unless another one is named.
+    for (length, fork, expected) in [(2, Some(7), 7), (1, None, 8), (0, Some(100), 100)] {
+        raw.send(Method::LogTruncate, 2, &TruncateRequest { id: 0, length, fork }).await;
+        let event: TruncateEvent = raw.event(Method::LogOnTruncate).await;
+        assert_eq!((event.length, event.fork), (length, expected));
+        let state: LogState = raw.answer(Method::LogTruncate, 2).await;
+        assert_eq!((state.length, state.fork), (length, expected));
+    }
+    let too_far = TruncateRequest { id: 0, length: 0, fork: Some(1 << 53) };
+    raw.send(Method::LogTruncate, 3, &too_far).await;
+    assert_eq!(raw.error(3).await.code.as_deref(), Some("EINVAL"));
+    raw.send(Method::LogState, 4, &LogRequest { id: 0 }).await;
+    assert_eq!(raw.answer::<LogState>(Method::LogState, 4).await.fork, 100);
+}
+
+#[tokio::test]
+async fn a_core_is_read_only_for_whoever_opens_it_so_by_name_or_by_key() {
+    let fixture = Fixture::start().await;
+    let mut raw = fixture.raw().await;
+    let named = |id, read_only| OpenCoreRequest {
+        id,
+        name: Some("log".into()),
+        read_only: Some(read_only),
+        ..OpenCoreRequest::default()
+    };
+    let reader = open(&mut raw, 1, &named(0, true)).await;
+    let writer = open(&mut raw, 2, &named(1, false)).await;
+    let by_key = OpenCoreRequest { id: 2, name: None, key: Some(writer.key.clone()), ..named(2, true) };
+    let second = open(&mut raw, 3, &by_key).await;
+    assert!(reader.key == writer.key && second.key == writer.key);
+    assert_eq!([&reader, &writer, &second].map(|opened| opened.state.writable), [false, true, false]);
+    for id in [0, 2] {
+        raw.send(Method::HypercoreAppend, 4, &AppendRequest { id, blocks: vec!["x".into()] }).await;
+        assert_eq!(raw.error(4).await.message, text::NOT_WRITABLE);
+        raw.send(Method::LogTruncate, 5, &TruncateRequest { id, length: 0, fork: None }).await;
+        assert_eq!(raw.error(5).await.message, text::NOT_WRITABLE);
+    }
+    raw.send(Method::HypercoreAppend, 6, &AppendRequest { id: 1, blocks: vec!["x".into()] }).await;
+    for id in 0..3 {
+        let event: AppendEvent = raw.event(Method::HypercoreOnAppend).await;
+        assert_eq!(event, AppendEvent { id, length: 1, byte_length: 1 });
+    }
+    assert_eq!(raw.answer::<AppendResponse>(Method::HypercoreAppend, 6).await.length, 1);
+}
+
+#[tokio::test]
 async fn blocks_are_cleared_values_are_kept_and_snapshots_stay() {
     let fixture = Fixture::start().await;
     let mut raw = fixture.raw().await;

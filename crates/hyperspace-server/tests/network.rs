@@ -1,24 +1,28 @@
 //! The Network service: topics, peers and extensions, over raw frames.
 
+mod callers;
 mod common;
 
-use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
+use callers::{Client, DEADLINE, get};
 use common::Raw;
 use corestore::Corestore;
 use futures::{StreamExt, stream::BoxStream};
+use hypercore::storage::{Batch, Database, MemoryStorage, Read, Storage, StorageError, Visitor};
 use hyperdht::HyperDht;
 use hyperspace_client::HyperspaceClient;
-use hyperspace_common::{
-    Endpoint, Header, Kind, Message, Method, Required, RpcError, code, decode, messages::*, text,
-};
+use hyperspace_common::{Endpoint, Kind, Method, code, messages::*, text};
 use hyperspace_server::{NetworkOptions, Server, ServerEvent, ServerOptions};
 use tempfile::TempDir;
 use tokio::{net::UnixStream, time::timeout};
-
-/// Only to end a test that hangs.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 struct Daemon {
     server: Server,
@@ -55,8 +59,7 @@ impl Daemon {
     }
 
     async fn client(&self) -> Client {
-        let stream = UnixStream::connect(self.folder.path().join("s.sock")).await.unwrap();
-        Client { raw: Raw { stream, input: Default::default() }, events: VecDeque::new(), calls: 0 }
+        Client::over(Raw::over(UnixStream::connect(self.folder.path().join("s.sock")).await.unwrap()))
     }
 
     async fn rust_client(&self) -> HyperspaceClient {
@@ -76,61 +79,7 @@ async fn dht() -> HyperDht {
     HyperDht::bootstrapper((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap()
 }
 
-/// A client that keeps events apart from answers.
-struct Client {
-    raw: Raw,
-    events: VecDeque<(Method, Bytes)>,
-    calls: u64,
-}
-
 impl Client {
-    async fn next(&mut self) -> (Header, Bytes) {
-        timeout(DEADLINE, self.raw.next()).await.expect("something comes").expect("the connection stands")
-    }
-
-    async fn send(&mut self, method: Method, request: &impl Message) -> u64 {
-        self.calls += 1;
-        self.raw.send(method, self.calls, request).await;
-        self.calls
-    }
-
-    async fn result<R: Message + Default>(&mut self, call: u64) -> Result<R, RpcError> {
-        loop {
-            let (header, payload) = self.next().await;
-            match header.kind {
-                Kind::Request => self.events.push_back((header.known_method().unwrap(), payload)),
-                Kind::Response if header.id == call => return Ok(R::decode(payload).unwrap()),
-                Kind::Error if header.id == call => return Err(decode(payload).unwrap()),
-                _ => panic!("nobody asked for {header:?}"),
-            }
-        }
-    }
-
-    async fn try_call<R: Message + Default>(
-        &mut self,
-        method: Method,
-        request: &impl Message,
-    ) -> Result<R, RpcError> {
-        let call = self.send(method, request).await;
-        self.result(call).await
-    }
-
-    async fn call<R: Message + Default>(&mut self, method: Method, request: &impl Message) -> R {
-        self.try_call(method, request).await.unwrap()
-    }
-
-    /// The next event of this method; others stay.
-    async fn event<M: Required>(&mut self, method: Method) -> M {
-        loop {
-            if let Some(at) = self.events.iter().position(|(event, _)| *event == method) {
-                return decode(self.events.remove(at).unwrap().1).unwrap();
-            }
-            let (header, payload) = self.next().await;
-            assert_eq!(header.kind, Kind::Request, "{header:?}");
-            self.events.push_back((header.known_method().unwrap(), payload));
-        }
-    }
-
     async fn network(&mut self) -> OpenNetworkResponse {
         self.call(Method::NetworkOpen, &()).await
     }
@@ -149,14 +98,6 @@ impl Client {
         self.call::<AllNetworkStatusesResponse>(Method::NetworkAllStatuses, &()).await.statuses
     }
 
-    async fn open(&mut self, id: u64, key: Option<Bytes>) -> OpenResponse {
-        self.call(Method::CorestoreOpen, &OpenRequest { id, key, name: None, weak: None }).await
-    }
-
-    async fn get(&mut self, id: u64, seq: u64) -> Result<Bytes, RpcError> {
-        self.try_call(Method::HypercoreGet, &get(id, seq)).await.map(block)
-    }
-
     async fn extension(&mut self, resource_id: u64, name: &str) {
         let request = RegisterExtensionRequest { id: 0, resource_id, name: name.into() };
         self.call::<()>(Method::NetworkRegisterExtension, &request).await;
@@ -167,14 +108,6 @@ impl Client {
         let request = ExtensionMessage { id: 0, resource_id, remote_public_key, data: data.into() };
         self.call::<()>(Method::NetworkSendExtension, &request).await;
     }
-}
-
-fn get(id: u64, seq: u64) -> GetRequest {
-    GetRequest { id, seq, resource_id: 1000 + seq, wait: None, if_available: None, on_wait_id: None }
-}
-
-fn block(response: GetResponse) -> Bytes {
-    response.block.unwrap()
 }
 
 /// Absent fields are as clients of npm leave them.
@@ -332,6 +265,76 @@ async fn only_what_was_announced_is_joined_again() {
     daemon.server.stop().await;
 }
 
+/// Storage that takes nothing while the disk is full.
+#[derive(Debug, Default)]
+struct Disk {
+    inner: MemoryStorage,
+    full: AtomicBool,
+}
+
+impl Read for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.inner.get(key)
+    }
+
+    fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StorageError> {
+        self.inner.scan(start, end, reverse, visit)
+    }
+}
+
+impl Storage for Disk {
+    fn commit(&self, batch: &Batch) -> Result<(), StorageError> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(StorageError::Io { operation: "commit", reason: "no space left on device".into() }),
+            false => self.inner.commit(batch),
+        }
+    }
+
+    fn with_snapshot(&self, read: &mut dyn FnMut(&dyn Read)) -> Result<(), StorageError> {
+        self.inner.with_snapshot(read)
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_remembered_changes_nothing() {
+    let disk = Arc::new(Disk::default());
+    let store = || Some(Corestore::from_database(Database::open(disk.clone()).unwrap()).unwrap());
+    let daemon = Daemon::start(ServerOptions { store: store(), ..ServerOptions::default() }).await;
+    let mut client = daemon.client().await;
+    let (kept, other) = ([1; 32], [2; 32]);
+    client.configure(remembered(kept, true, false)).await;
+    disk.full.store(true, Ordering::Relaxed);
+    let mut forgetting = setting(kept, false, true);
+    forgetting.configuration.remember = Some(false);
+    for request in [
+        remembered(kept, true, true),
+        forgetting,
+        // Leaving is forgetting.
+        setting(kept, false, false),
+        remembered(other, true, true),
+    ] {
+        let refused = client.try_call::<NetworkStatusResponse>(Method::NetworkConfigure, &request).await;
+        assert_eq!(refused.unwrap_err().code.as_deref(), Some(code::IO), "{request:?}");
+        assert_eq!(client.statuses().await, [status(kept, true, false, true).unwrap()], "{request:?}");
+    }
+    // What need not be stored is done.
+    assert_eq!(client.configure(setting(other, false, true)).await, status(other, false, true, false));
+    disk.full.store(false, Ordering::Relaxed);
+    daemon.server.stop().await;
+
+    let daemon = Daemon::start(ServerOptions { store: store(), ..ServerOptions::default() }).await;
+    let mut client = daemon.client().await;
+    assert_eq!(client.statuses().await, [status(kept, true, false, true).unwrap()]);
+    assert_eq!(client.configure(remembered(kept, true, true)).await, status(kept, true, true, true));
+    daemon.server.stop().await;
+}
+
 /// Thousands of topics are announced again after a restart, and whoever asks for something is not behind them in a line.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_does_not_wait_for_thousands_of_remembered_topics() {
@@ -352,8 +355,7 @@ async fn what_is_asked_does_not_wait_for_thousands_of_remembered_topics() {
     let other = Daemon::online(&node).await;
     let mut writer = other.client().await;
     let log = writer.open(0, None).await;
-    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
-    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    writer.append(0, vec!["hello".into()]).await;
     let wanted = log.discovery_key.clone().unwrap();
     writer.configure(flushed(setting(&wanted, true, false))).await;
 
@@ -398,8 +400,7 @@ async fn a_block_comes_as_soon_as_its_topic_is_looked_up() {
     let (one, two) = (Daemon::online(&node).await, Daemon::online(&node).await);
     let (mut writer, mut reader) = (one.client().await, two.client().await);
     let log = writer.open(0, None).await;
-    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
-    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    writer.append(0, vec!["hello".into()]).await;
     writer.network().await;
     let topic = log.discovery_key.clone().unwrap();
     reader.open(0, Some(log.key.clone())).await;
@@ -416,7 +417,8 @@ async fn a_block_comes_as_soon_as_its_topic_is_looked_up() {
     let configuring = reader.send(Method::NetworkConfigure, &setting(&topic, false, true)).await;
     let getting = reader.send(Method::HypercoreGet, &get(0, 0)).await;
     assert!(reader.result::<NetworkStatusResponse>(configuring).await.unwrap().status.is_some());
-    assert_eq!(block(reader.result(getting).await.unwrap()), "hello");
+    let got: GetResponse = reader.result(getting).await.unwrap();
+    assert_eq!(got.block.unwrap(), "hello");
     // And nobody has the next one.
     assert_eq!(reader.get(0, 1).await.unwrap_err().message, text::BLOCK_NOT_AVAILABLE);
 
@@ -439,8 +441,7 @@ async fn a_core_that_is_open_but_not_configured_is_found_over_any_connection() {
     let (one, two) = (Daemon::online(&node).await, Daemon::online(&node).await);
     let (mut writer, mut reader) = (one.client().await, two.client().await);
     let log = writer.open(0, None).await;
-    let append = AppendRequest { id: 0, blocks: vec!["hello".into()] };
-    writer.call::<AppendResponse>(Method::HypercoreAppend, &append).await;
+    writer.append(0, vec!["hello".into()]).await;
     // They meet at something else, and the core is asked for while that is looked up.
     let topic = [7; 32];
     writer.configure(flushed(setting(topic, true, false))).await;
