@@ -2,7 +2,7 @@
 //!
 //! [`HyperspaceClient`] connects to a daemon (`hyperspace-server`, or the Node one), its [`RemoteCorestore`] opens
 //! cores, and a [`RemoteHypercore`] implements [`hypercore::AppendLog`] as local logs do. Many requests may be in
-//! flight; dropping a future cancels its request.
+//! flight; a get or a download is taken back by dropping its future, and [`RemoteHypercore`] tells what stays.
 //!
 //! ```no_run
 //! use hyperspace_client::HyperspaceClient;

@@ -22,7 +22,11 @@ use crate::{
 
 /// A core that lives in a daemon. Clones are the same session, which ends when the last is dropped.
 ///
-/// Requests that wait are cancelled by dropping their futures.
+/// A future that is dropped takes its request back: the daemon stops looking for the block of a get, and ends a
+/// download. Not so where the daemon knows no way. All who [wait for a longer core](Self::wait_for_length) share one
+/// question, which stays until the core is longer or the session ends; a [seek](Self::seek_with) that waits however long
+/// it takes stays, too; and a [`lock`](Self::lock) leaves its turn to the next call. An append, or another change, that
+/// was sent is made all the same.
 #[derive(Clone)]
 pub struct RemoteHypercore {
     session: Arc<Session>,
@@ -198,7 +202,8 @@ impl RemoteHypercore {
         }
     }
 
-    /// Waits until the core has at least `min_length` blocks, however long that takes.
+    /// Waits until the core has at least `min_length` blocks, however long that takes. All who wait share one question to
+    /// the daemon, which stays when the future is dropped, and is not asked again for the next one.
     pub async fn wait_for_length(&self, min_length: u64) -> Result<(), ClientError> {
         loop {
             let changed = self.state().length_changed();

@@ -1,7 +1,7 @@
 //! Reading and writing a daemon's cores as streams, as local cores can be.
 
 use std::{
-    ops::{Bound, Range, RangeBounds},
+    ops::{Range, RangeBounds},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -34,17 +34,7 @@ impl RemoteHypercore {
         &self,
         range: impl RangeBounds<u64>,
     ) -> BoxStream<'static, Result<Bytes, ClientError>> {
-        let start = match range.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(start) => start.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(end) => Some(end.saturating_add(1)),
-            Bound::Excluded(end) => Some(*end),
-            Bound::Unbounded => None,
-        };
-        self.read_stream_with(ReadOptions { start, end, ..ReadOptions::default() })
+        self.read_stream_with(ReadOptions::of(range))
     }
 
     /// Reads blocks, with options. A live stream waits for peers that have a block; others fail when nobody has it.

@@ -35,6 +35,23 @@ pub struct ReadOptions {
     pub update: bool,
 }
 
+impl ReadOptions {
+    /// Read this range. An open end is the length at the beginning.
+    pub fn of(range: impl RangeBounds<u64>) -> Self {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => Some(end.saturating_add(1)),
+            Bound::Excluded(end) => Some(*end),
+            Bound::Unbounded => None,
+        };
+        Self { start, end, ..Self::default() }
+    }
+}
+
 /// A stream of blocks.
 pub struct ReadStream {
     log: Hypercore,
@@ -58,8 +75,7 @@ enum State {
 impl Hypercore {
     /// Reads a range of blocks in order, waiting for peers where needed. An open end is the length as it is now.
     pub fn read_stream(&self, range: impl RangeBounds<u64>) -> ReadStream {
-        let (start, end) = bounds(&range);
-        self.read_stream_with(ReadOptions { start, end, ..ReadOptions::default() })
+        self.read_stream_with(ReadOptions::of(range))
     }
 
     /// Reads blocks, with options.
@@ -195,16 +211,21 @@ impl std::fmt::Debug for ReadStream {
     }
 }
 
-fn bounds(range: &impl RangeBounds<u64>) -> (u64, Option<u64>) {
-    let start = match range.start_bound() {
-        Bound::Included(start) => *start,
-        Bound::Excluded(start) => start.saturating_add(1),
-        Bound::Unbounded => 0,
-    };
-    let end = match range.end_bound() {
-        Bound::Included(end) => Some(end.saturating_add(1)),
-        Bound::Excluded(end) => Some(*end),
-        Bound::Unbounded => None,
-    };
-    (start, end)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_any_kind_says_what_to_read() {
+        let bounds = |ReadOptions { start, end, .. }| (start, end);
+        assert_eq!(ReadOptions::of(..), ReadOptions::default());
+        assert_eq!(bounds(ReadOptions::of(3..)), (3, None));
+        assert_eq!(bounds(ReadOptions::of(3..7)), (3, Some(7)));
+        assert_eq!(bounds(ReadOptions::of(..7)), (0, Some(7)));
+        assert_eq!(bounds(ReadOptions::of(3..=7)), (3, Some(8)));
+        assert_eq!(bounds(ReadOptions::of((Bound::Excluded(3), Bound::Unbounded))), (4, None));
+        // There is no block behind these.
+        assert_eq!(bounds(ReadOptions::of(..=u64::MAX)), (0, Some(u64::MAX)));
+        assert_eq!(bounds(ReadOptions::of((Bound::Excluded(u64::MAX), Bound::Unbounded))), (u64::MAX, None));
+    }
 }
