@@ -295,6 +295,7 @@ impl RemoteHypercore {
     /// Ends the session. The daemon lets go of the core when nobody else uses it.
     pub async fn close(&self) -> Result<(), ClientError> {
         if self.state().is_closed() {
+            self.session.say_farewell();
             return Ok(());
         }
         // First here: whoever opens it again just now looks whether it is closed once it is open.
@@ -553,9 +554,19 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
+impl Session {
+    fn say_farewell(&self) {
+        if self.state.take_farewell() {
+            self.connection.notify(Method::HypercoreClose, &CloseRequest { id: self.state.id });
+        }
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
-        if !self.state.is_closed() {
+        if self.state.is_closed() {
+            self.say_farewell();
+        } else {
             self.sessions.remove(self.state.id);
             // First here, as in `close`.
             self.state.close();

@@ -209,7 +209,7 @@ impl EventHandler for Sessions {
             }
             Method::HypercoreOnClose => {
                 let CloseEvent { id } = read(payload)?;
-                self.core(id).inspect(|core| core.close());
+                self.core(id).inspect(|core| core.ended());
                 self.remove(id);
             }
             Method::HypercoreOnDownload => {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::join_all};
 use hypercore::{DownloadRange, GetOptions};
 use hyperspace_client::{ClientError, RemoteHypercore};
-use hyperspace_common::{Method, messages::*};
+use hyperspace_common::{Method, decode, messages::*};
 use played::{Call, Client, Played};
 
 /// So much is more than what may wait to be written.
@@ -302,6 +302,10 @@ async fn streams_end_with_what_they_belong_to() {
         client.outbox.event(Method::HypercoreOnClose, &CloseEvent { id });
         client.outbox.event(Method::CorestoreOnFeed, &FeedEvent { key: vec![7; 32].into() });
         client.send();
+        client.expect(Method::HypercoreUnregisterExtension);
+        // It may have the number back.
+        let closed = client.expect(Method::HypercoreClose);
+        assert_eq!(decode::<CloseRequest>(closed.payload).unwrap().id, id);
     });
     let client = daemon.plain().await;
     let mut feeds = Box::pin(client.corestore().feeds());
@@ -312,6 +316,7 @@ async fn streams_end_with_what_they_belong_to() {
     assert_eq!(extension.next().await, None);
     while events.next().await.is_some() {}
     assert!(weak.is_closed());
+    drop((weak, extension));
     assert_eq!(feeds.next().await, Some(hypercore::Key::from([7; 32])));
     assert_eq!(feeds.next().await, None);
     daemon.end().await;

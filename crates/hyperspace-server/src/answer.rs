@@ -1,6 +1,6 @@
 //! Errors as clients see them: some texts are compared by programs, so they are fixed.
 
-use hypercore::Error;
+use hypercore::{Error, storage::StorageError};
 use hyperspace_common::{Method, RpcError, RpcErrorExt, code, text};
 
 /// The error that a client gets for what a core said.
@@ -12,6 +12,8 @@ pub(crate) fn core_error(error: &Error) -> RpcError {
         Error::Closed => RpcError::sentence(text::FEED_CLOSED),
         Error::Cancelled => RpcError::sentence(text::REQUEST_CANCELLED),
         Error::NotFound(_) => RpcError::coded(code::NOT_FOUND, error.to_string()),
+        // Nothing is wrong with the disk, but with what was asked for.
+        Error::Storage(StorageError::Unstorable { .. }) => RpcError::coded(code::INVALID, error.to_string()),
         Error::Storage(_) => RpcError::coded(code::IO, error.to_string()),
         Error::TooManyRequests(_) => RpcError::coded(code::LIMIT, error.to_string()),
         _ => RpcError::coded(code::INVALID, error.to_string()),
@@ -51,4 +53,16 @@ pub(crate) fn malformed(method: Method, error: &hyperspace_common::DecodeError) 
 /// A bound was reached.
 pub(crate) fn limit(what: impl Into<String>) -> RpcError {
     RpcError::coded(code::LIMIT, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_stored_is_no_fault_of_the_disk() {
+        let too_long = StorageError::Unstorable { record: "name", reason: "it is too long".into() };
+        assert_eq!(core_error(&too_long.into()).code.as_deref(), Some(code::INVALID));
+        assert_eq!(core_error(&StorageError::Closed.into()).code.as_deref(), Some(code::IO));
+    }
 }

@@ -71,6 +71,8 @@ struct Changing {
     events: Option<broadcast::Sender<CoreEvent>>,
     transferred: Transferred,
     closed: bool,
+    /// The daemon ended the session, and keeps its number until it is told that nobody uses it any more.
+    farewell: bool,
 }
 
 /// The blocks of a core that the daemon has exchanged with peers, for whomever.
@@ -156,7 +158,7 @@ impl RemoteState {
     pub(super) fn lost(&self) -> bool {
         let mut changing = self.lock();
         (changing.is_open, changing.told, changing.fork_told) = (false, false, false);
-        changing.is_opening = false;
+        (changing.is_opening, changing.farewell) = (false, false);
         changing.gone.clear();
         for peer in std::mem::take(&mut changing.peers) {
             changing.emit(CoreEvent::PeerRemoved(peer));
@@ -217,6 +219,18 @@ impl RemoteState {
             changing.events = None;
             self.turns.close();
         }
+    }
+
+    /// The daemon ended the session.
+    pub(super) fn ended(&self) {
+        let first = !self.is_closed();
+        self.close();
+        self.lock().farewell |= first;
+    }
+
+    /// Whether the daemon still is to hear that nobody uses the session that it ended; once.
+    pub(crate) fn take_farewell(&self) -> bool {
+        std::mem::take(&mut self.lock().farewell)
     }
 
     pub(super) fn appended(&self, length: u64, byte_length: u64) {
