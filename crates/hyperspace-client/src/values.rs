@@ -171,3 +171,128 @@ impl<T> fmt::Debug for Json<T> {
         f.write_str("Json")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use futures::StreamExt;
+    use hypercore::Hypercore;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// A value comes back from this very block.
+    fn is<E: Encoding>(encoding: E, value: &E::Value, block: &[u8])
+    where
+        E::Value: fmt::Debug + PartialEq,
+    {
+        assert_eq!(encoding.encode(value).unwrap(), block);
+        assert_eq!(&encoding.decode(Bytes::copy_from_slice(block)).unwrap(), value);
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Entry {
+        name: String,
+        sizes: Vec<u64>,
+        parent: Option<i64>,
+    }
+
+    fn anything() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map_into(),
+            any::<i64>().prop_map_into(),
+            any::<u64>().prop_map_into(),
+            any::<String>().prop_map_into(),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map_into(),
+                proptest::collection::btree_map(any::<String>(), inner, 0..4)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_are_their_blocks(bytes: Vec<u8>) {
+            is(Binary, &Bytes::from(bytes.clone()), &bytes);
+        }
+
+        #[test]
+        fn text_is_its_utf_8(text: String) {
+            is(Utf8, &text, text.as_bytes());
+        }
+
+        #[test]
+        fn json_is_what_serde_makes_of_it(value in anything(), name: String, sizes: Vec<u64>, parent: Option<i64>) {
+            is(Json::default(), &value, value.to_string().as_bytes());
+            let entry = Entry { name, sizes, parent };
+            is(Json::new(), &entry, &serde_json::to_vec(&entry).unwrap());
+            let fields = serde_json::json!({ "name": entry.name, "sizes": entry.sizes, "parent": entry.parent });
+            let block = Json::new().encode(&entry).unwrap();
+            prop_assert_eq!(Json::<serde_json::Value>::new().decode(block).unwrap(), fields);
+        }
+
+        #[test]
+        fn a_block_that_is_none_of_it_is_an_error(bytes: Vec<u8>) {
+            let block = Bytes::from(bytes.clone());
+            match (Utf8.decode(block.clone()), String::from_utf8(bytes.clone())) {
+                (Ok(text), Ok(same)) => prop_assert_eq!(text, same),
+                (Err(ValueError::Utf8(error)), Err(same)) => prop_assert_eq!(error, same),
+                other => prop_assert!(false, "{:?}", other),
+            }
+            match (Json::<i64>::new().decode(block), serde_json::from_slice::<i64>(&bytes)) {
+                (Ok(number), Ok(same)) => prop_assert_eq!(number, same),
+                (Err(ValueError::Json(_)), Err(_)) => {}
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+
+    #[test]
+    fn json_of_another_form_is_an_error() {
+        let entry = |json: &'static str| Json::<Entry>::new().decode(Bytes::from_static(json.as_bytes()));
+        assert!(entry(r#"{"name":"a","sizes":[1],"parent":null}"#).is_ok());
+        for json in
+            ["", "{", "[]", r#"{"name":"a"}"#, r#"{"name":1,"sizes":[]}"#, r#"{"name":"a","sizes":[]}x"#]
+        {
+            assert!(matches!(entry(json), Err(ValueError::Json(_))), "{json}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_of_values_is_one_of_their_blocks() {
+        let log = Hypercore::memory().unwrap();
+        let values = Values::new(log.clone(), Binary);
+        assert_eq!(values.append(&Bytes::from_static(b"one")).await.unwrap(), 1);
+        assert_eq!(values.append_batch(&["two".into(), Bytes::new(), "\u{e4}".into()]).await.unwrap(), 4);
+        values.append(&Bytes::from_static(&[0xff, 0xfe])).await.unwrap();
+        let blocks: [&[u8]; 5] = [b"one", b"two", b"", "\u{e4}".as_bytes(), &[0xff, 0xfe]];
+        for (index, block) in (0..).zip(blocks) {
+            assert_eq!(log.get(index).await.unwrap(), block);
+            assert_eq!(values.get(index).await.unwrap(), block);
+        }
+        let all: Vec<Bytes> = values.stream(0..5).map(Result::unwrap).collect().await;
+        assert_eq!(all, blocks);
+        // What one block is not says nothing of the others.
+        let lines = Values::new(values.log().clone(), Utf8);
+        let lines: Vec<Option<String>> = lines.stream(2..5).map(Result::ok).collect().await;
+        assert_eq!(lines, [Some(String::new()), Some("\u{e4}".into()), None]);
+    }
+
+    #[tokio::test]
+    async fn of_values_that_cannot_be_encoded_nothing_is_appended() {
+        let log = Hypercore::memory().unwrap();
+        let values = Values::new(log.clone(), Json::<HashMap<Option<BTreeMap<u8, u8>>, u8>>::new());
+        let wrong = HashMap::from([(Some(BTreeMap::new()), 1)]);
+        assert!(matches!(values.append(&wrong).await, Err(ValueError::Json(_))));
+        assert!(matches!(values.append_batch(&[HashMap::new(), wrong]).await, Err(ValueError::Json(_))));
+        assert_eq!(log.length(), 0);
+        log.close();
+        assert!(matches!(values.append(&HashMap::new()).await, Err(ValueError::Log(_))));
+    }
+}

@@ -83,27 +83,27 @@ async fn a_lock_and_a_session_are_given_back_also_when_that_is_not_waited_for() 
 #[tokio::test]
 async fn calls_that_wait_for_ever_keep_nobody_from_calling() {
     // More than the calls that may otherwise be under way.
-    const WAITING: u64 = 20_000;
+    const WAITING: usize = 20_000;
     let daemon = Played::start(|accept| {
         let mut client = accept();
         client.open((1, 0, 0));
-        let mut waiting = 0;
-        while let Some(call) = client.next() {
-            match call.header.known_method() {
-                Some(Method::HypercoreAppend) => {
-                    assert_eq!(waiting, WAITING);
-                    appended(&mut client, &call);
-                }
-                Some(Method::HypercoreCancel | Method::HypercoreUndownload | Method::HypercoreClose) => {}
-                _ => waiting += 1,
-            }
+        for _ in 0..WAITING {
+            let call = client.next().unwrap();
+            assert!(!call.is(Method::HypercoreAppend), "they are sent in order");
         }
+        let append = client.expect(Method::HypercoreAppend);
+        appended(&mut client, &append);
+        let calls = until_has(&mut client);
+        let taken_back = [Method::HypercoreCancel, Method::HypercoreUndownload];
+        // All but the one that waits for a length.
+        assert_eq!(taken_back.map(|method| count(&calls, method)), [WAITING / 2, WAITING / 2 - 1]);
+        client.expect(Method::HypercoreClose);
     });
     let client = daemon.plain().await;
     let log = client.corestore().get_by_name("log").await.unwrap();
     let live = DownloadRange::default();
     {
-        let waits = (0..WAITING - 1).map(|index| {
+        let waits = (0..WAITING as u64 - 1).map(|index| {
             let (log, live) = (&log, &live);
             async move {
                 match index % 2 {
@@ -119,8 +119,56 @@ async fn calls_that_wait_for_ever_keep_nobody_from_calling() {
         assert!(length.as_mut().now_or_never().is_none());
         assert_eq!(log.append("block").await.unwrap(), 1);
     }
+    assert!(log.has(0).await.unwrap());
     drop(log);
-    client.close();
+    daemon.end().await;
+}
+
+/// What a request that is dropped is taken back with.
+fn taken_back(client: &mut Client, method: Method, id: u64, resource_id: u64) {
+    let notice = client.expect(method);
+    assert_eq!(notice.header.id, 0, "nobody waits for an answer");
+    assert_eq!(notice.read::<CancelRequest>(), CancelRequest { id, resource_id });
+}
+
+#[tokio::test]
+async fn a_get_or_a_download_that_is_dropped_is_taken_back() {
+    let daemon = Played::start(|accept| {
+        let mut client = accept();
+        let id = client.open((1, 3, 0));
+        for seq in [5, 6, 7] {
+            let get: GetRequest = client.expect(Method::HypercoreGet).read();
+            assert_eq!((get.id, get.seq), (id, seq));
+            taken_back(&mut client, Method::HypercoreCancel, id, get.resource_id);
+        }
+        let download: DownloadRequest = client.expect(Method::HypercoreDownload).read();
+        taken_back(&mut client, Method::HypercoreUndownload, id, download.resource_id);
+        // What a stream has asked for goes with it, apart from what was answered.
+        let gets = [0, 1, 2].map(|_| client.expect(Method::HypercoreGet));
+        client.outbox.block_response(gets[0].header, Bytes::from_static(b"block"));
+        client.send();
+        let mut asked = [&gets[1], &gets[2]].map(|get| get.read::<GetRequest>().resource_id);
+        let mut cancelled =
+            [(); 2].map(|()| client.expect(Method::HypercoreCancel).read::<CancelRequest>().resource_id);
+        asked.sort_unstable();
+        cancelled.sort_unstable();
+        assert_eq!(cancelled, asked);
+        // The answer to one that was taken back is nobody's.
+        client.outbox.block_response(gets[1].header, Bytes::from_static(b"other"));
+        assert_eq!(until_has(&mut client).len(), 0);
+        client.expect(Method::HypercoreClose);
+    });
+    let client = daemon.plain().await;
+    let log = client.corestore().get_by_name("log").await.unwrap();
+    assert!(log.wait_for_block(5).now_or_never().is_none());
+    assert!(log.get(6).now_or_never().is_none());
+    assert!(log.get_watching(7, GetOptions::default(), |_| {}).now_or_never().is_none());
+    assert!(log.download(&DownloadRange::live(0)).now_or_never().is_none());
+    let mut stream = log.read_stream(..);
+    assert_eq!(stream.next().await.unwrap().unwrap(), "block");
+    drop(stream);
+    assert!(log.has(0).await.unwrap());
+    drop(log);
     daemon.end().await;
 }
 

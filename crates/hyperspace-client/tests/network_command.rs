@@ -98,10 +98,21 @@ fn who_seeds_is_found_by_others() {
     let peers = json(&fixture.ok("-h other network status --json", b""))["peers"].clone();
     let identity = json(&fixture.ok("-h demo status --json", b""))["publicKey"].clone();
     assert_eq!((peers.as_array().unwrap().len(), &peers[0]["publicKey"]), (1, &identity));
-    // A copy that lacks blocks says so.
-    let other_key = fixture.ok("-h demo -n second write", b"a\nb\nc\n");
-    let said = fixture.ok(&format!("-h other -k {} seed", other_key.trim_end()), b"");
-    assert!(said.starts_with(&format!("seeding {other_key}")), "{said}");
+    // A copy that lacks blocks says so, also one that knew nothing of the core before.
+    let key = fixture.ok("-h demo -n second write", b"a\nb\nc\n");
+    fixture.ok("-h demo -n second seed", b"");
+    let seed = format!("-h other -k {} seed", key.trim_end());
+    let lacks = |stored| {
+        let hint = "`download` fetches the others: so far, peers cannot get them here";
+        format!("seeding {key}3 blocks, {stored} stored here\n{hint}\n")
+    };
+    assert_eq!(fixture.ok(&seed, b""), lacks(0));
+    assert_eq!(fixture.ok(&format!("-h other -k {} read 2", key.trim_end()), b""), "c\n");
+    assert_eq!(fixture.ok(&seed, b""), lacks(1));
+    let seeded = json(&fixture.ok(&format!("{seed} --json"), b""));
+    assert_eq!((&seeded["length"], &seeded["stored"]), (&3.into(), &1.into()));
+    fixture.ok(&format!("-h other -k {} download", key.trim_end()), b"");
+    assert_eq!(fixture.ok(&seed, b""), format!("seeding {key}3 blocks, 3 stored here\n"));
     runtime.block_on(other.stop());
 }
 

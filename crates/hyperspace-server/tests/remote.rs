@@ -10,6 +10,7 @@ use futures::{StreamExt, future::join_all};
 use hypercore::{AppendLog, CoreEvent, DownloadRange, Error, GetOptions, StreamedEvent, UpdateOptions};
 use hyperspace_client::{ClientError, HyperspaceClient};
 use hyperspace_common::text;
+use hyperspace_server::Limits;
 
 /// What runs on a local log runs on a remote one.
 async fn exercise(log: &dyn AppendLog) -> Result<(), Error> {
@@ -68,19 +69,24 @@ async fn a_name_leads_to_the_same_core_and_a_key_does_too() {
 
 #[tokio::test]
 async fn dropping_a_future_cancels_its_request() {
-    let fixture = Fixture::start().await;
+    // While a request waits, there is no room for another one.
+    let fixture = Fixture::with_limits(Limits { max_waiting: 1, ..Limits::default() }).await;
     let client = fixture.client().await;
     let core = client.corestore().create().await.unwrap();
+    let refusal = async || core.get(7).await.unwrap_err().rpc_message().unwrap().to_owned();
     {
         let mut get = pin!(core.wait_for_block(5));
         assert!(futures::poll!(get.as_mut()).is_pending());
+        assert!(refusal().await.contains("are waiting already"));
     }
+    assert_eq!(refusal().await, text::BLOCK_NOT_AVAILABLE);
     {
         let range = DownloadRange::live(0);
         let mut download = pin!(core.download(&range));
         assert!(futures::poll!(download.as_mut()).is_pending());
+        assert!(refusal().await.contains("are waiting already"));
     }
-    // Both were taken back: closing the session finds nothing that waits, and answers at once.
+    assert_eq!(refusal().await, text::BLOCK_NOT_AVAILABLE);
     core.close().await.unwrap();
     assert!(
         matches!(core.get(0).await, Err(ClientError::Rpc(e)) if e.message.starts_with("Invalid hypercore"))

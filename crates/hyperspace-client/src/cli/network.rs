@@ -42,6 +42,10 @@ pub(crate) async fn seed(
     let status = network.configure(&topic_of, wish.remembered().flushed()).await?;
     drop(waiting);
     let status = announced(status)?;
+    if !core.writable() {
+        // How much is missing is known only once those who were found have said what there is.
+        let _ = core.update().await;
+    }
     let length = core.length();
     let stored = core.downloaded(0..length).await?;
     if format.json {
