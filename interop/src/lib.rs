@@ -6,7 +6,7 @@
 //! commands and awaits answers and events.
 //!
 //! Every test begins with [`Node::find`]: without Node it says so loudly and passes, except in CI (`CI` set), where a
-//! missing Node is a failure.
+//! missing Node is a failure. What else a test may lack, and where it must not, is what [`skipped`] says.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -32,6 +32,7 @@ mod node;
 pub mod pattern;
 mod peer;
 mod relay;
+mod skip;
 mod udp_relay;
 
 pub use convert::{hex, key, manifest_json};
@@ -40,4 +41,5 @@ pub use node::Node;
 pub use peer::{DEADLINE, Peer, PeerError, within};
 pub use relay::Relay;
 pub use serde_json::{Value, json};
+pub use skip::{Lack, in_own_network, say, skipped};
 pub use udp_relay::{Faults, UdpRelay};

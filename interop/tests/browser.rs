@@ -2,13 +2,12 @@
 
 use std::{
     env, fs,
-    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use hyperspace_client::{AccessToken, HyperspaceClient};
 use hyperspace_server::{Limits, Server, ServerOptions};
-use interop::{Node, Peer, json};
+use interop::{Lack, Node, Peer, json, skipped};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -24,10 +23,9 @@ impl Fixture {
     async fn start() -> Option<Self> {
         let node = Node::find().await?;
         let Some(chromium) = chromium() else {
-            // Past the capture of the test harness, so that it is seen although the test passes.
-            let line = "\n*** SKIPPED: no Chromium ($CHROMIUM, or chromium, chromium-browser, google-chrome on PATH); \
-                        the example for browsers was not tested in one ***\n\n";
-            let _ = io::stderr().write_all(line.as_bytes());
+            let why = "no Chromium ($CHROMIUM, or chromium, chromium-browser, google-chrome on PATH); the example for \
+                       browsers was not tested in one";
+            skipped(Lack::Program, why);
             return None;
         };
         let options = ServerOptions {

@@ -18,7 +18,7 @@ use hypercore::{Core, Key, KeyPair};
 use hyperspace_client::{ClientError, HyperspaceClient};
 use hyperspace_common::{Endpoint, code};
 use hyperspace_server::{Server, ServerOptions};
-use interop::{Node, json, pattern};
+use interop::{Lack, Node, json, pattern, skipped};
 
 /// Set in the namespace: the folder of the small file systems.
 const INSIDE: &str = "FULL_DISK_FOLDER";
@@ -53,9 +53,8 @@ fn enter() -> ExitCode {
     let script = |then: &str| format!("set -e; {mounts} {then}");
     let tried = unshare().args(["sh", "-c", &script("true")]).arg(folder.path()).output();
     if !tried.is_ok_and(|tried| tried.status.success()) {
-        eprintln!(
-            "\n*** SKIPPED: no file system can be mounted here (neither root nor user namespaces) ***\n"
-        );
+        let why = "no file system can be mounted here (unshare, mount); nothing was tried on a full disk";
+        skipped(Lack::of(&["unshare", "mount"]), why);
         return ExitCode::SUCCESS;
     }
     let folder = tempfile::tempdir().unwrap();

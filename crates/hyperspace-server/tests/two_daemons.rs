@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use interop::{Node, Value, json, within};
+use interop::{Node, Value, in_own_network, json, within};
 
 /// What the program says, step by step. Only the first update is left out: see below.
 fn expected() -> Vec<Value> {
@@ -97,18 +97,8 @@ async fn the_node_daemon_does_as_is_expected_here() {
     let Some(node) = Node::find().await else { return };
     // In a network of its own, as it looks for peers around it; and it takes none at 127.0.0.1.
     let address = "10.9.0.1";
-    let network = format!("ip link set lo up && ip addr add {address}/32 dev lo");
-    let made = Command::new("unshare").args(["-n", "sh", "-c", &network]).output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        eprintln!(
-            "\n*** SKIPPED: no network namespace can be made here; the Node daemon was not asked ***\n"
-        );
-        return;
-    }
     let program = node.command("js-hyperspace/two-daemons.js", ["--node", address]);
-    let mut command = Command::new("unshare");
-    command.args(["-n", "sh", "-c", &format!("{network} && exec \"$@\""), "sh"]);
-    command.arg(program.get_program()).args(program.get_args());
+    let Some(command) = in_own_network(address, &program, "the Node daemon was not asked") else { return };
     let (steps, update) = steps(command).await;
     same(&steps);
     assert!(update == "done" || update == "No update available from peers", "{update}");

@@ -2,6 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
+use interop::{Lack, skipped};
+
 /// What a site's router does to UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -150,10 +152,15 @@ impl Internet {
             let made = Command::new("unshare").args(["-n", "sh", "-c", probe]).output();
             made.is_ok_and(|made| made.status.success())
         };
-        let why = match missing {
-            Some(tool) => format!("there is no `{tool}` (Debian: iproute2, nftables, procps, util-linux)"),
-            None if !root => "it has to run as root".to_owned(),
-            None if !makes() => "network namespaces with veth and nftables cannot be made here".to_owned(),
+        let (lack, why) = match missing {
+            Some(tool) => (
+                Lack::Program,
+                format!("there is no `{tool}` (Debian: iproute2, nftables, procps, util-linux)"),
+            ),
+            None if !root => (Lack::Ability, "it has to run as root".to_owned()),
+            None if !makes() => {
+                (Lack::Ability, "network namespaces with veth and nftables cannot be made here".to_owned())
+            }
             None => {
                 let internet = Self(Namespace::make());
                 for n in 1..=NODES {
@@ -169,10 +176,7 @@ impl Internet {
                 return Some(internet);
             }
         };
-        use std::io::Write;
-        let line = format!("\n*** SKIPPED: the NAT matrix did not run: {why} ***\n\n");
-        // Past the capture of the test harness, so that it is seen although the test passes.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        skipped(lack, &format!("the NAT matrix did not run: {why}"));
         None
     }
 
