@@ -62,6 +62,11 @@ impl Acknowledged {
         self.map().len()
     }
 
+    /// How much of it a program in Node was told.
+    pub(crate) fn of_node(&self) -> usize {
+        self.map().values().filter(|block| block.text.starts_with("node ")).count()
+    }
+
     /// All of it, in order.
     pub(crate) fn all(&self) -> Vec<(Place, Block)> {
         let mut all: Vec<_> =

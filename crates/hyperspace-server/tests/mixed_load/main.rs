@@ -78,8 +78,12 @@ async fn run(duration: Duration, mut samples: Option<&mut Samples>) {
     };
     let (rust, in_node, ()) = tokio::join!(rust, in_node, watching);
     let (rust, in_node): (u64, u64) = (rust.iter().sum(), in_node.iter().sum());
-    println!("{rust} clients in Rust and {in_node} in Node; {} blocks acknowledged", acknowledged.len());
-    assert!(rust >= RUST_CLIENTS && acknowledged.len() > 100);
+    let (all, of_node) = (acknowledged.len(), acknowledged.of_node());
+    println!(
+        "{rust} clients in Rust and {in_node} in Node; {all} blocks acknowledged, {of_node} of them in Node"
+    );
+    assert!(rust >= RUST_CLIENTS && all - of_node > 100);
+    assert!(node.is_none() || (in_node >= NODE_CLIENTS && of_node > 100), "{in_node} {of_node}");
 
     locks_are_free(&control).await;
     nothing_is_left(&daemon, &control, before).await;
