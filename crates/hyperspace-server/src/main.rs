@@ -163,22 +163,27 @@ fn open_store(options: &cli::Options) -> Result<Corestore> {
                 .join(".hyperspace/storage")
         }
     };
-    open_folder(&folder, options.fsync)
+    open_folder(&folder, options)
 }
 
 #[cfg(feature = "rocksdb")]
-fn open_folder(folder: &Path, fsync: cli::Fsync) -> Result<Corestore> {
+fn open_folder(folder: &Path, options: &cli::Options) -> Result<Corestore> {
+    Ok(Corestore::open_with(folder, folder_options(options))?)
+}
+
+#[cfg(feature = "rocksdb")]
+fn folder_options(options: &cli::Options) -> hypercore::storage::FolderOptions {
     use hypercore::storage::{FolderOptions, FsyncPolicy};
-    let fsync = match fsync {
+    let fsync = match options.fsync {
         cli::Fsync::Always => FsyncPolicy::EveryCommit,
         cli::Fsync::Never => FsyncPolicy::Never,
         cli::Fsync::Millis(millis) => FsyncPolicy::Interval(std::time::Duration::from_millis(millis)),
     };
-    Ok(Corestore::open_with(folder, FolderOptions { fsync, ..FolderOptions::default() })?)
+    FolderOptions { fsync, ..FolderOptions::default() }
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn open_folder(_folder: &Path, _fsync: cli::Fsync) -> Result<Corestore> {
+fn open_folder(_folder: &Path, _options: &cli::Options) -> Result<Corestore> {
     anyhow::bail!("this build has no storage on disk (the feature `rocksdb` is off); use --memory-only")
 }
 
@@ -200,4 +205,26 @@ fn start_logging(verbose: u8) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+}
+
+#[cfg(all(test, feature = "rocksdb"))]
+mod tests {
+    use std::time::Duration;
+
+    use hypercore::storage::FsyncPolicy;
+
+    use super::*;
+
+    #[test]
+    fn the_store_is_opened_as_the_options_say() {
+        for (given, policy) in [
+            (&["--fsync", "always"][..], FsyncPolicy::EveryCommit),
+            (&["--fsync", "never"], FsyncPolicy::Never),
+            (&["--fsync", "250"], FsyncPolicy::Interval(Duration::from_millis(250))),
+            (&[], FsyncPolicy::Interval(Duration::from_secs(1))),
+        ] {
+            let options = cli::Options::parse_from(["hyperspace-server"].iter().chain(given));
+            assert_eq!(folder_options(&options).fsync, policy, "{given:?}");
+        }
+    }
 }
