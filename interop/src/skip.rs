@@ -1,7 +1,6 @@
 //! Tests that cannot run here: never in silence.
 
 use std::env;
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
@@ -32,7 +31,7 @@ impl Lack {
 /// Where it must not be skipped, so that a suite that tests less than it seems to is red:
 ///
 /// * in CI (`CI` set) for want of [`Lack::Needed`];
-/// * in CI for want of a [`Lack::Program`] where `./dev test` installs it: as root, with `apt-get`;
+/// * in CI for want of a [`Lack::Program`] where `./dev test` installs it: as root, on Debian;
 /// * anywhere when `NO_SKIPS` is set, for whatever lack. That is for machines which are known to allow everything: a
 ///   container often has a root that may make no network and mount nothing, which no test can mend.
 pub fn skipped(lack: Lack, why: &str) {
@@ -100,9 +99,12 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty() && value != "false")
 }
 
-/// As `./dev` looks at it.
+/// Not wherever there is `apt-get`: others have no package with a Chromium that runs in a container.
 fn installs() -> bool {
-    is_root() && is_there("apt-get")
+    let debian = || {
+        std::fs::read_to_string("/etc/os-release").is_ok_and(|os| os.lines().any(|line| line == "ID=debian"))
+    };
+    is_root() && is_there("apt-get") && debian()
 }
 
 fn is_root() -> bool {
@@ -110,7 +112,7 @@ fn is_root() -> bool {
 }
 
 fn is_there(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(Path::new(program)).is_file())
 }
 
