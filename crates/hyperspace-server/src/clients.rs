@@ -59,11 +59,11 @@ impl Clients {
     pub(crate) fn peer(&self, peer: &Arc<PeerInfo>, connected: bool) {
         for mailbox in self.lock().mailboxes.values() {
             let peer = peer.clone();
-            mailbox.push_network(if connected {
-                Event::NetworkPeerAdd { peer }
+            if connected {
+                mailbox.push_newcomer(peer);
             } else {
-                Event::NetworkPeerRemove { peer }
-            });
+                mailbox.push_network(Event::NetworkPeerRemove { peer });
+            }
         }
     }
 

@@ -39,6 +39,8 @@ const EVENT_BYTES: usize = size_of::<Event>() + 64;
 
 /// How long the news that a peer has made a core longer waits for more of the same, when nothing else is to be said.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long the news that a peer has connected waits for what the peer does first.
+const ACQUAINTANCE: Duration = Duration::from_millis(50);
 /// Among how many waiting events the last news of the same session is looked for.
 const NEWS_LOOKED_AT: usize = 16;
 
@@ -85,6 +87,10 @@ struct State {
     gone: bool,
     /// The client knows who is connected, and is told who comes and goes.
     network: bool,
+    /// Peers that have connected, and until when that may wait; in order.
+    newcomers: VecDeque<(Instant, Arc<PeerInfo>)>,
+    /// Somebody looks after that.
+    are_newcomers_timed: bool,
     /// All that waits is news that may wait until then.
     patient_until: Option<Instant>,
     /// Somebody looks after that.
@@ -112,6 +118,8 @@ impl Mailbox {
             written: 0,
             gone: false,
             network: false,
+            newcomers: VecDeque::new(),
+            are_newcomers_timed: false,
             patient_until: None,
             is_timed: false,
             waker: None,
@@ -166,9 +174,10 @@ impl Mailbox {
         }
     }
 
-    /// Whether there is news that waits for more.
+    /// Whether there is news that could wait, were the client not told something now.
     pub(crate) fn is_patient(&self) -> bool {
-        self.lock().patient_until.is_some()
+        let state = self.lock();
+        state.patient_until.is_some() || !state.newcomers.is_empty()
     }
 
     /// Adds the sessions that will be told of their cores' lengths.
@@ -178,6 +187,42 @@ impl Mailbox {
             Event::Append { session, .. } => Some(*session),
             _ => None,
         }));
+    }
+
+    /// Takes the news that a peer has connected, if the client is told of the network's peers. Until the client asks for
+    /// something this waits a short while, and goes out with the first thing that the peer does: programs that open a core as
+    /// soon as they hear of a peer count on it being among the core's peers, as it is at the Node daemon.
+    pub(crate) fn push_newcomer(self: &Arc<Self>, peer: Arc<PeerInfo>) {
+        let mut state = self.lock();
+        if !state.network {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            drop(state);
+            return self.push(Event::NetworkPeerAdd { peer });
+        };
+        let until = Instant::now() + ACQUAINTANCE;
+        state.newcomers.push_back((until, peer));
+        if !std::mem::replace(&mut state.are_newcomers_timed, true) {
+            runtime.spawn(self.clone().end_acquaintance(until));
+        }
+    }
+
+    async fn end_acquaintance(self: Arc<Self>, mut until: Instant) {
+        loop {
+            sleep_until(until).await;
+            let mut state = self.lock();
+            let now = Instant::now();
+            let waker = if state.has_acquaintance(now) { state.waker.take() } else { None };
+            let next = state.newcomers.iter().map(|(until, _)| *until).find(|until| *until > now);
+            state.are_newcomers_timed = next.is_some();
+            drop(state);
+            waker.into_iter().for_each(Waker::wake);
+            match next {
+                Some(next) => until = next,
+                None => return,
+            }
+        }
     }
 
     /// Takes an event of the network, if the client knows what it goes on from.
@@ -195,8 +240,23 @@ impl Mailbox {
     /// Turns what waits into frames. Returns the sessions whose end the client is told; `None` when it let too many events
     /// pile up.
     pub(crate) fn drain(&self, outbox: &mut Outbox) -> Option<Vec<u64>> {
+        self.drain_with(outbox, true)
+    }
+
+    /// The same, but for newcomers that may wait on.
+    pub(crate) fn drain_urgent(&self, outbox: &mut Outbox) -> Option<Vec<u64>> {
+        self.drain_with(outbox, false)
+    }
+
+    fn drain_with(&self, outbox: &mut Outbox, all: bool) -> Option<Vec<u64>> {
         let mut ended = Vec::new();
         let mut state = self.lock();
+        let now = Instant::now();
+        while state.newcomers.front().is_some_and(|(until, _)| all || *until <= now)
+            && let Some((_, peer)) = state.newcomers.pop_front()
+        {
+            state.add(Event::NetworkPeerAdd { peer });
+        }
         state.drained = state.pushed;
         state.bytes = 0;
         state.patient_until = None;
@@ -216,7 +276,8 @@ impl Mailbox {
     /// Asks to be woken by the next event. True when there is one already.
     pub(crate) fn register(&self, context: &Context<'_>) -> bool {
         let mut state = self.lock();
-        if (!state.events.is_empty() && state.patient_until.is_none()) || state.overflow {
+        let is_urgent = !state.events.is_empty() && state.patient_until.is_none();
+        if is_urgent || state.has_acquaintance(Instant::now()) || state.overflow {
             return true;
         }
         state.wake_by(context);
@@ -313,7 +374,23 @@ impl State {
         self.push(event);
     }
 
+    /// There is a newcomer that waits no longer.
+    fn has_acquaintance(&self, now: Instant) -> bool {
+        self.newcomers.front().is_some_and(|(until, _)| *until <= now)
+    }
+
     fn push(&mut self, event: Event) {
+        // The client is to know the peer before it hears of what that does.
+        if let Some(key) = event.by()
+            && let Some(at) = self.newcomers.iter().position(|(_, peer)| peer.remote_public_key == key)
+            && let Some((_, peer)) = self.newcomers.remove(at)
+        {
+            self.add(Event::NetworkPeerAdd { peer });
+        }
+        self.add(event);
+    }
+
+    fn add(&mut self, event: Event) {
         if self.events.len() >= GATHER_FROM
             && let (
                 Some(Event::Append { session: last, length, byte_length }),
@@ -345,6 +422,15 @@ impl State {
 }
 
 impl Event {
+    /// The peer that does this.
+    fn by(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::PeerOpen { peer, .. } | Self::NetworkPeerRemove { peer } => Some(peer.remote_public_key),
+            Self::Extension { remote, .. } | Self::NetworkExtension { remote, .. } => Some(*remote),
+            _ => None,
+        }
+    }
+
     fn counts_for(&self) -> usize {
         let data = match self {
             Self::Extension { data, .. } | Self::NetworkExtension { data, .. } => data.len(),

@@ -270,7 +270,7 @@ impl Rpc {
     pub(crate) fn poll(&mut self, context: &mut Context<'_>, until: Instant) -> Result<bool, Gone> {
         loop {
             while self.has_room() && self.mailbox.register(context) {
-                self.drain_events()?;
+                self.drain_urgent_events()?;
             }
             self.holding = false;
             if !self.has_room() {
@@ -371,8 +371,22 @@ impl Rpc {
     }
 
     fn drain_events(&mut self) -> Result<(), Gone> {
-        let ended = self.mailbox.drain(&mut self.outbox).ok_or_else(|| self.too_much_unread())?;
-        ended.into_iter().for_each(|session| self.core_closed(session));
+        let ended = self.mailbox.drain(&mut self.outbox);
+        self.cores_closed(ended)
+    }
+
+    /// The same while there is nothing else to be said.
+    fn drain_urgent_events(&mut self) -> Result<(), Gone> {
+        let ended = self.mailbox.drain_urgent(&mut self.outbox);
+        self.cores_closed(ended)
+    }
+
+    /// The client was told of the ends of these sessions, or let too many events pile up.
+    fn cores_closed(&mut self, ended: Option<Vec<u64>>) -> Result<(), Gone> {
+        ended
+            .ok_or_else(|| self.too_much_unread())?
+            .into_iter()
+            .for_each(|session| self.core_closed(session));
         Ok(())
     }
 

@@ -98,6 +98,66 @@ async fn news_from_peers_waits_for_more_but_not_for_long() {
     assert!(mailbox.register(&context));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_is_told_of_with_what_it_does_first_or_soon() {
+    let mailbox = Arc::new(Mailbox::default());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let context = Context::from_waker(&waker);
+    let peer = |key| {
+        let (remote_address, kind) = ("there".into(), "udx".into());
+        Arc::new(PeerInfo { remote_public_key: [key; 32], remote_address, kind })
+    };
+    let add = |key| Event::NetworkPeerAdd { peer: peer(key) };
+    let open = |key| Event::PeerOpen { session: 3, peer: peer(key) };
+    let bytes = |events: &[Event]| {
+        let mut outbox = Outbox::new();
+        events.iter().cloned().for_each(|event| event.write(&mut outbox));
+        outbox.take()
+    };
+    let urgent = || {
+        let mut outbox = Outbox::new();
+        assert!(mailbox.drain_urgent(&mut outbox).is_some());
+        outbox.take()
+    };
+    mailbox.push_newcomer(peer(1));
+    mailbox.open_network();
+    assert!(!mailbox.register(&context) && urgent().is_empty(), "the client did not ask for it");
+
+    // With a core that it opens, whatever others do.
+    mailbox.push_newcomer(peer(1));
+    mailbox.push_newcomer(peer(2));
+    assert!(!mailbox.register(&context) && woken.0.notified().now_or_never().is_none());
+    mailbox.push(open(1));
+    assert!(woken.0.notified().now_or_never().is_some() && mailbox.register(&context));
+    assert_eq!(urgent(), bytes(&[add(1), open(1)]));
+    assert!(!mailbox.register(&context));
+    mailbox.push(Event::NetworkPeerRemove { peer: peer(2) });
+    assert!(woken.0.notified().now_or_never().is_some());
+    assert_eq!(urgent(), bytes(&[add(2), Event::NetworkPeerRemove { peer: peer(2) }]));
+
+    // Soon, each for itself, also when others take their time.
+    let start = Instant::now();
+    mailbox.push_newcomer(peer(3));
+    tokio::time::sleep(ACQUAINTANCE / 2).await;
+    mailbox.push_newcomer(peer(4));
+    for key in [3, 4] {
+        assert!(!mailbox.register(&context));
+        woken.0.notified().await;
+        assert!(start.elapsed() >= ACQUAINTANCE && mailbox.register(&context));
+        assert_eq!(urgent(), bytes(&[add(key)]));
+    }
+    assert!(start.elapsed() < 2 * ACQUAINTANCE);
+
+    // At once when the client asks for something.
+    mailbox.push_newcomer(peer(5));
+    assert!(mailbox.is_patient());
+    let mut outbox = Outbox::new();
+    assert!(mailbox.drain(&mut outbox).is_some());
+    assert_eq!(outbox.take(), bytes(&[add(5)]));
+    assert!(!mailbox.is_patient() && !mailbox.register(&context));
+}
+
 #[derive(Default)]
 struct Woken(Notify);
 
