@@ -1,18 +1,20 @@
 'use strict'
-// The Node client (npm @hyperspace/client) with a daemon of its own: the Node one (npm hyperspace), or ours.
+// The Node client (npm @hyperspace/client) with a daemon of its own: the Node one (npm hyperspace), ours, or one that does
+// nothing but answer (bench/src/sides/nothing.rs).
 //
-//   node rpc.js WHAT [ours]
+//   node rpc.js WHAT [npm|ours|nothing]
 //
 // Besides the value it answers `memory`, the daemon's resident memory afterwards in MiB, and `busy`, the share of a core
 // that this client took: near 1 it is the client that limits the figure.
 const { spawn } = require('child_process')
 const { createRequire } = require('module')
 const fs = require('fs')
+const os = require('os')
 const path = require('path')
 const readline = require('readline')
 const { measure, now, SMALL, LARGE } = require('./harness.js')
 
-const [what, ours] = process.argv.slice(2)
+const [what, which = 'npm'] = process.argv.slice(2)
 const old = path.join(__dirname, '../../interop/js-old')
 const WINDOW = 1000
 const LARGE_WINDOW = 16
@@ -20,9 +22,11 @@ const LARGE_WINDOW = 16
 function daemon (folder) {
   const store = path.join(folder, 'store')
   const program = path.join(path.dirname(process.env.BENCH_PROGRAM || ''), 'hyperspace-server')
-  const [command, args] = ours
-    ? [program, ['--offline', '-h', 'bench', '-s', store]]
-    : [process.execPath, [path.join(old, 'server.js'), store, 'bench']]
+  const [command, args] = {
+    npm: [process.execPath, [path.join(old, 'server.js'), store, 'bench']],
+    ours: [program, ['--offline', '-h', 'bench', '-s', store]],
+    nothing: [process.env.BENCH_PROGRAM, ['side', 'nothing', path.join(folder, 'bench.sock')]]
+  }[which]
   const env = { ...process.env, TMPDIR: folder }
   const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
   const kill = () => child.kill('SIGKILL')
@@ -55,6 +59,14 @@ const random = (i) => (i * 48271) % 10000
 const perSecond = (count) => (seconds) => count / seconds
 const megabytes = (count) => (seconds) => count * LARGE / 1e6 / seconds
 
+// Programs that take all they get, more than there are cores.
+function busy () {
+  for (let i = 0; i <= os.cpus().length; i++) {
+    const child = spawn('sh', ['-c', 'while :; do :; done'])
+    process.on('exit', () => child.kill('SIGKILL'))
+  }
+}
+
 // As many calls as the Rust client makes (bench/src/sides/rpc.rs).
 const benchmarks = {
   'append-awaited': [fill(1000), ({ core }) => each(50000, () => core.append(small)), perSecond(50000)],
@@ -62,6 +74,10 @@ const benchmarks = {
     fill(10000), ({ core }) => pipelined(500000, WINDOW, () => core.append(small)), perSecond(500000)
   ],
   'get-awaited': [fill(10000), ({ core }) => each(50000, (i) => core.get(random(i))), perSecond(50000)],
+  'get-crowded': [
+    async (at) => { await fill(10000)(at); busy() },
+    ({ core }) => each(20000, (i) => core.get(random(i))), perSecond(20000)
+  ],
   'get-pipelined': [
     fill(10000), ({ core }) => pipelined(500000, WINDOW, (i) => core.get(random(i))), perSecond(500000)
   ],

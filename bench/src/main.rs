@@ -63,7 +63,8 @@ fn main() -> Result<()> {
     for benchmark in wanted {
         let js = if args.ours { None } else { Some(bench.js(benchmark)?) };
         let ours = if args.js { None } else { Some(bench.ours(benchmark)?) };
-        report::row(benchmark, ours, js);
+        let limit = if benchmark.is_of_client() && !args.js { Some(bench.limit(benchmark)?) } else { None };
+        report::row(benchmark, ours, js, limit);
     }
     println!("' = reached pinned to one core; medians of {} runs", args.runs.max(1));
     Ok(())

@@ -30,6 +30,16 @@ pub(crate) struct Benchmark {
     pub(crate) js: &'static [&'static str],
 }
 
+impl Benchmark {
+    /// Whether it counts the calls of a client that may itself be the limit. Beside busy programs the daemon that does
+    /// nothing, and never sleeps for that, is no measure.
+    pub(crate) fn is_of_client(&self) -> bool {
+        self.name.starts_with("rpc-")
+            && !self.name.starts_with("rpc-memory-")
+            && self.name != "rpc-get-crowded"
+    }
+}
+
 use Aim::{AtMost, None, Times};
 use Better::{Higher, Lower};
 
@@ -297,6 +307,14 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         better: Higher,
         aim: Times(2.0),
         js: &["rpc.js", "get-awaited"],
+    },
+    Benchmark {
+        name: "rpc-get-crowded",
+        what: "Node client: the same, all cores taken by others",
+        unit: "calls/s",
+        better: Higher,
+        aim: Times(2.0),
+        js: &["rpc.js", "get-crowded"],
     },
     Benchmark {
         name: "rpc-get-pipelined",

@@ -7,7 +7,11 @@ pub(crate) fn header() {
     println!("{:<25} {:<53} {:>14} {:>14} {:>8} {:>9}", "benchmark", "what", "ours", "JS", "ratio", "aim");
 }
 
-pub(crate) fn row(benchmark: &Benchmark, ours: Option<Figure>, js: Option<Figure>) {
+/// From this share on of what the client reaches when its daemon does nothing, the client is the limit: figures differ by as
+/// much from run to run.
+const AT_THE_LIMIT: f64 = 0.9;
+
+pub(crate) fn row(benchmark: &Benchmark, ours: Option<Figure>, js: Option<Figure>, limit: Option<Figure>) {
     let ratio = ours.zip(js).map(|(ours, js)| match benchmark.better {
         Better::Higher => ours.value / js.value,
         Better::Lower => js.value / ours.value,
@@ -27,15 +31,21 @@ pub(crate) fn row(benchmark: &Benchmark, ours: Option<Figure>, js: Option<Figure
         aim,
         match reached {
             Some(true) => "reached",
+            Some(false) if is_at_the_limit(ours, limit) => "the client's limit",
             Some(false) => "missed",
             None => "",
         },
-        besides(ours, js)
+        besides(ours, js, limit)
     );
 }
 
-/// The server's memory afterwards, and how busy the client was: ours, then JS.
-fn besides(ours: Option<Figure>, js: Option<Figure>) -> String {
+/// Whether no daemon could get this client much further.
+fn is_at_the_limit(ours: Option<Figure>, limit: Option<Figure>) -> bool {
+    ours.zip(limit).is_some_and(|(ours, limit)| ours.value >= limit.value * AT_THE_LIMIT)
+}
+
+/// The server's memory afterwards, and how busy the client was: ours, then JS. What our half's client reaches at most.
+fn besides(ours: Option<Figure>, js: Option<Figure>, limit: Option<Figure>) -> String {
     let pair = |pick: fn(Besides) -> Option<f64>| {
         let text = |figure: Option<Figure>| {
             figure
@@ -54,6 +64,9 @@ fn besides(ours: Option<Figure>, js: Option<Figure>) -> String {
     }
     if let Some((ours, js)) = pair(|besides| besides.busy.map(|busy| busy * 100.0)) {
         said += &format!("  client {ours} / {js} % busy");
+    }
+    if limit.is_some() {
+        said += &format!("  at most {}", figure(limit));
     }
     said
 }
@@ -94,5 +107,13 @@ mod tests {
         assert_eq!(all(0.5), "0.500");
         assert_eq!(figure(Some(Figure { value: 1000.0, cores: Cores::One, besides })), "1,000'");
         assert_eq!(figure(None), "-");
+    }
+
+    #[test]
+    fn a_client_is_the_limit_when_little_is_left_to_gain() {
+        let at = |value| Some(Figure { value, cores: Cores::All, besides: Besides::default() });
+        assert!(is_at_the_limit(at(90.0), at(100.0)) && is_at_the_limit(at(110.0), at(100.0)));
+        assert!(!is_at_the_limit(at(89.0), at(100.0)));
+        assert!(!is_at_the_limit(at(1e6), None) && !is_at_the_limit(None, at(1.0)));
     }
 }

@@ -82,6 +82,12 @@ impl Bench {
         self.best(benchmark, &line)
     }
 
+    /// What the client of our half reaches with a daemon that does nothing but answer.
+    pub(crate) fn limit(&self, benchmark: &Benchmark) -> Result<Figure> {
+        let program = self.program.display().to_string();
+        self.best(benchmark, &[program, "side".to_owned(), benchmark.name.to_owned(), "nothing".to_owned()])
+    }
+
     fn best(&self, benchmark: &Benchmark, line: &[String]) -> Result<Figure> {
         let all = self.median(line, Cores::All)?;
         let Some(pinned) = pinned(line) else { return Ok(all) };

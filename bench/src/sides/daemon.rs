@@ -1,4 +1,4 @@
-//! Our daemon as a process.
+//! A daemon as a process: ours, or one that does nothing.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,13 +19,23 @@ impl Daemon {
     /// On the store in `folder`, with its socket in `scratch`.
     pub(super) fn start(folder: &Path, scratch: &Path) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("hyperspace-server");
-        let child = Command::new(&program)
-            .args(["--offline", "-h", "bench", "-s"])
-            .arg(folder)
-            .env("TMPDIR", scratch)
+        let mut command = Command::new(program);
+        command.args(["--offline", "-h", "bench", "-s"]).arg(folder).env("TMPDIR", scratch);
+        Self::spawn(command)
+    }
+
+    /// One that does nothing but answer: see [`super::nothing`].
+    pub(super) fn nothing(scratch: &Path) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["side", "nothing"]).arg(scratch.join("bench.sock"));
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        let child = command
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("running {}", program.display()))?;
+            .with_context(|| format!("running {}", command.get_program().display()))?;
         let mut daemon = Self { child, socket: PathBuf::new() };
         let stdout = daemon.child.stdout.take().context("stdout is piped")?;
         let mut line = String::new();

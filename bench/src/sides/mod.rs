@@ -3,6 +3,7 @@
 mod daemon;
 mod local;
 mod memory;
+mod nothing;
 mod peers;
 mod process;
 mod rpc;
@@ -66,8 +67,9 @@ pub(crate) fn run(name: &str, args: &[String]) -> Result<()> {
         "swarm-writer" => return runtime.block_on(swarm::writer(args)),
         "memory-idle" => runtime.block_on(memory::resident(args, false))?,
         "memory-open" => runtime.block_on(memory::resident(args, true))?,
-        _ if name.starts_with("rpc-rust-") => return rpc::rust(name),
-        _ if name.starts_with("rpc-") => return rpc::node(name),
+        "nothing" => return nothing::serve(args),
+        _ if name.starts_with("rpc-rust-") => return rpc::rust(name, args),
+        _ if name.starts_with("rpc-") => return rpc::node(name, args),
         _ => bail!("no such benchmark: {name}"),
     };
     println!("{}", serde_json::json!({ "value": value }));

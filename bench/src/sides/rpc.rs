@@ -17,24 +17,38 @@ use super::{LARGE, SMALL, scratch};
 const WINDOW: u64 = 1000;
 const LARGE_WINDOW: u64 = 16;
 
-/// The Node client with our daemon: the script of the JS half, which starts it.
-pub(super) fn node(name: &str) -> Result<()> {
+/// The Node client with our daemon, or with `nothing`: the script of the JS half, which starts it.
+pub(super) fn node(name: &str, args: &[String]) -> Result<()> {
     let what = name.strip_prefix("rpc-").context("the name of a benchmark of the RPC")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("js/rpc.js");
-    let status = Command::new("node").arg(script).args([what, "ours"]).status().context("running node")?;
+    let status =
+        Command::new("node").arg(script).args([what, daemon(args)?]).status().context("running node")?;
     ensure!(status.success(), "the script failed ({status})");
     Ok(())
 }
 
-/// Our client with our daemon. One thread, as the Node client has: nothing is gained by passing answers to another.
-pub(super) fn rust(name: &str) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(name))
+/// Which daemon is meant.
+fn daemon(args: &[String]) -> Result<&'static str> {
+    match args {
+        [] => Ok("ours"),
+        [nothing] if nothing == "nothing" => Ok("nothing"),
+        _ => bail!("no such daemon: {args:?}"),
+    }
 }
 
-async fn measure(name: &str) -> Result<()> {
+/// Our client with our daemon, or with `nothing`. One thread, as the Node client has: nothing is gained by passing answers to another.
+pub(super) fn rust(name: &str, args: &[String]) -> Result<()> {
+    let daemon = daemon(args)?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(name, daemon))
+}
+
+async fn measure(name: &str, daemon: &str) -> Result<()> {
     let what = name.strip_prefix("rpc-rust-").context("the name of a benchmark of the RPC")?;
     let folder = scratch::folder()?;
-    let daemon = Daemon::start(&folder.path().join("store"), folder.path())?;
+    let daemon = match daemon {
+        "nothing" => Daemon::nothing(folder.path())?,
+        _ => Daemon::start(&folder.path().join("store"), folder.path())?,
+    };
     let client = daemon.client().await?;
     let core = client.corestore().get_by_name("bench").await?;
     let (small, large) = (Bytes::from(vec![b'b'; SMALL]), Bytes::from(vec![b'b'; LARGE]));
