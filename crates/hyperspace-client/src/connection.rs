@@ -14,12 +14,8 @@ mod tests;
 
 use std::{
     io::{self, IoSlice},
-    num::NonZeroUsize,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     thread,
     time::{self, Duration},
@@ -27,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{channel::oneshot, future::BoxFuture};
-use hyperspace_common::{Kind, Message, Method, Outbox, Required, RpcError, decode};
+use hyperspace_common::{Kind, Message, Method, Outbox, Required, RpcError, Vigil, decode};
 use tokio::{
     io::AsyncWrite,
     sync::{Notify, Semaphore, SemaphorePermit},
@@ -58,8 +54,6 @@ const COPY_UP_TO: usize = 8 << 10;
 /// How long the answer to a call is waited for awake, when the last ones came as soon as that: to sleep and to be woken
 /// takes longer than most calls.
 const AWAKE: Duration = Duration::from_micros(200);
-/// Whoever waits awake and gets to look this rarely keeps others from their work.
-const CROWDED: Duration = Duration::from_micros(30);
 /// How often it is looked for before the runtime has its turn.
 const LOOKS: usize = 16;
 
@@ -115,10 +109,6 @@ struct Shared {
     changed: Notify,
     /// It is made again when it is lost.
     lasts: bool,
-    /// The last call that went alone was answered at once.
-    is_brisk: AtomicBool,
-    /// There are cores to spare for waiting awake: with one, whoever does so keeps the daemon from answering.
-    has_cores: bool,
 }
 
 /// Whether calls can be made.
@@ -134,8 +124,8 @@ struct State {
     outbox: Outbox,
     writer: Box<dyn AsyncWrite + Send + Unpin>,
     calls: Calls,
-    /// When the call went that goes alone.
-    alone_since: Option<time::Instant>,
+    /// For the answer to a call that goes alone.
+    vigil: Vigil,
     closed: Option<ClientError>,
     /// Found by a caller, for the driver to act on.
     fault: Option<ClientError>,
@@ -143,6 +133,14 @@ struct State {
 }
 
 struct CloseOnDrop(Arc<Shared>);
+
+/// A call that was made.
+struct Begun<'a> {
+    answer: Answered,
+    /// It is likely to be answered at once.
+    is_brisk: bool,
+    _permit: Option<SemaphorePermit<'a>>,
+}
 
 /// When a call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +161,7 @@ impl Connection {
                 outbox: Outbox::new(),
                 writer,
                 calls: Calls::default(),
-                alone_since: None,
+                vigil: Vigil::new(AWAKE),
                 closed: None,
                 fault: None,
                 driver: None,
@@ -172,8 +170,6 @@ impl Connection {
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             changed: Notify::new(),
             lasts: again.is_some(),
-            is_brisk: AtomicBool::new(false),
-            has_cores: thread::available_parallelism().is_ok_and(|cores| cores > NonZeroUsize::MIN),
         });
         let driver = Driver { shared: shared.clone(), events, has_ended: false };
         tokio::spawn(driver.run(again));
@@ -257,7 +253,7 @@ impl Connection {
         self.in_turn(|state| {
             if is_due() {
                 let write = |outbox: &mut Outbox, id| outbox.request(method, id, message);
-                state.send(Caller::IsTold(told), self.shared.has_cores, write);
+                state.send(Caller::IsTold(told), write);
             }
         })
         .await
@@ -268,14 +264,11 @@ impl Connection {
         turn: Turn,
         write: impl FnOnce(&mut Outbox, u64),
     ) -> Result<Bytes, ClientError> {
-        let (mut answer, _permit) = self.begin(turn, write).await?;
-        if !self.shared.is_brisk.load(Ordering::Relaxed) {
-            return self.answer(answer).await;
+        let Begun { mut answer, is_brisk, _permit } = self.begin(turn, write).await?;
+        if is_brisk && let Some(answer) = self.await_awake(&mut answer).await {
+            return answer;
         }
-        match self.await_awake(&mut answer).await {
-            Some(answer) => answer,
-            None => self.answer(answer).await,
-        }
+        self.answer(answer).await
     }
 
     /// Calls here and now, however much is under way, if that `is_due`: for what must be said even if nobody waits for the
@@ -297,7 +290,7 @@ impl Connection {
         if !is_due() {
             return Ok(None);
         }
-        Ok(Some(state.ask(self.shared.has_cores, |outbox, id| outbox.request(method, id, message))))
+        Ok(Some(state.ask(|outbox, id| outbox.request(method, id, message))))
     }
 
     /// Waits for the answer to a call that was made.
@@ -355,17 +348,13 @@ impl Connection {
     async fn await_awake(&self, answer: &mut Answered) -> Option<Answer> {
         // Others on this runtime have their turn, however many calls are made.
         consume_budget().await;
-        let start = time::Instant::now();
-        let mut looked = start;
         loop {
             for _ in 0..LOOKS {
                 self.shared.look();
                 if let Ok(Some(answer)) = answer.try_recv() {
                     return Some(answer);
                 }
-                let now = time::Instant::now();
-                let crowded = now - std::mem::replace(&mut looked, now) >= CROWDED;
-                if crowded || now - start >= AWAKE || self.shared.lock().calls.waiting() != 1 {
+                if !self.shared.lock().looks_again() {
                     return None;
                 }
                 // Whoever else is to run here, and not only on this runtime.
@@ -379,9 +368,9 @@ impl Connection {
         &self,
         turn: Turn,
         write: impl FnOnce(&mut Outbox, u64),
-    ) -> Result<(Answered, Option<SemaphorePermit<'_>>), ClientError> {
+    ) -> Result<Begun<'_>, ClientError> {
         // Without a detour through the runtime when it is not needed: calls go out in the order they are polled in.
-        let permit = match (turn, self.shared.in_flight.try_acquire()) {
+        let _permit = match (turn, self.shared.in_flight.try_acquire()) {
             (Turn::AtOnce, _) => None,
             (Turn::Awaited, Ok(permit)) => Some(permit),
             // Those who have permits may be waiting for what is being restored here.
@@ -391,8 +380,9 @@ impl Connection {
                 Some(permit.map_err(|_| self.shared.lock().why_closed())?)
             }
         };
-        let answered = self.in_turn(|state| state.ask(self.shared.has_cores, write)).await?;
-        Ok((answered, permit))
+        let ask = |state: &mut State| (state.ask(write), state.is_brisk());
+        let (answer, is_brisk) = self.in_turn(ask).await?;
+        Ok(Begun { answer, is_brisk, _permit })
     }
 
     /// Waits until calls can be made and there is room for another one.
@@ -452,9 +442,7 @@ impl Shared {
         let mut state = self.lock();
         let state = &mut *state;
         let was_empty = state.outbox.is_empty();
-        if let Some(since) = state.alone_since.take() {
-            self.is_brisk.store(since.elapsed() < AWAKE, Ordering::Relaxed);
-        }
+        state.vigil.something_came(time::Instant::now());
         for (header, payload) in answers {
             // A caller that gave up has gone, but its number is free only now.
             let Some(caller) = state.calls.take(header.id) else {
@@ -533,23 +521,34 @@ impl Drop for CloseOnDrop {
 
 impl State {
     /// Sends a call whose answer is waited for.
-    fn ask(&mut self, has_cores: bool, write: impl FnOnce(&mut Outbox, u64)) -> Answered {
+    fn ask(&mut self, write: impl FnOnce(&mut Outbox, u64)) -> Answered {
         let (sender, answered) = oneshot::channel();
-        self.send(Caller::Waits(sender), has_cores, write);
+        self.send(Caller::Waits(sender), write);
         answered
     }
 
     /// Sends a call with the frame that `write` makes of its number.
-    fn send(&mut self, caller: Caller, has_cores: bool, write: impl FnOnce(&mut Outbox, u64)) {
+    fn send(&mut self, caller: Caller, write: impl FnOnce(&mut Outbox, u64)) {
         let id = self.calls.register(caller);
         let alone = self.calls.waiting() == 1 && self.outbox.is_empty();
-        self.alone_since = (alone && has_cores).then(time::Instant::now);
         write(&mut self.outbox, id);
         if alone {
+            self.vigil.begin(time::Instant::now());
             self.write_now();
         } else {
+            self.vigil.cancel();
             self.wake_driver();
         }
+    }
+
+    /// Whether the answer to the call that was made last is waited for awake.
+    fn is_brisk(&mut self) -> bool {
+        self.calls.waiting() == 1 && self.vigil.is_kept(time::Instant::now())
+    }
+
+    /// The answer has not come: whether to look for it again.
+    fn looks_again(&mut self) -> bool {
+        self.calls.waiting() == 1 && self.vigil.nothing_came(time::Instant::now())
     }
 
     /// Writes from the caller's thread. What the system does not take at once is left to the driver.

@@ -1,4 +1,5 @@
-//! What the Hyperspace daemon and its clients share: the RPC schema, HRPC framing, socket names.
+//! What the Hyperspace daemon and its clients share: the RPC schema, HRPC framing, socket names, and when the one waits
+//! awake for the other ([`Vigil`]).
 //!
 //! The protocol is that of npm `@hyperspace/rpc` 1.15 over npm `arpeecee` (the package behind `hrpc-runtime` 2):
 //! one stream of length-prefixed frames in each direction, every frame a request, an answer or an error
@@ -31,6 +32,7 @@ mod keepalive;
 mod method;
 mod outbox;
 mod required;
+mod vigil;
 
 pub use access::{AccessToken, AccessTokenError, MAX_TOKEN, MIN_TOKEN, TOKEN_VARIABLE};
 pub use endpoint::{DEFAULT_SOCKET_NAME, Endpoint, EndpointError, SOCKET_VARIABLE};
@@ -42,6 +44,7 @@ pub use method::{Method, Service};
 pub use outbox::Outbox;
 pub use prost::Message;
 pub use required::{DecodeError, Required, decode};
+pub use vigil::Vigil;
 
 /// The version of npm `@hyperspace/rpc` whose schema this crate speaks; that of 1.15.1 is the same.
 pub const API_VERSION: &str = "1.15.0";

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use hyperspace_common::Vigil;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::{coop::consume_budget, yield_now},
@@ -36,9 +37,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long the next request is waited for awake, when the last ones came as soon as that.
 const AWAKE: Duration = Duration::from_micros(100);
-/// Whoever waits awake and gets to look this rarely keeps others from their work.
-const CROWDED: Duration = Duration::from_micros(30);
-
 /// How often that is looked for before the event loop has its turn.
 const LOOKS: usize = 16;
 /// How much is read at a look.
@@ -47,8 +45,8 @@ const GLANCE: usize = 8 << 10;
 /// Whether a client that asks again as soon as it has its answer is waited for awake: what it takes to wake a thread is
 /// more than most calls take.
 pub(crate) enum Chat<IO> {
-    /// For a moment, as long as it goes on like that and the core is not wanted by others. This reads what is there, past
-    /// the event loop.
+    /// For a moment, as long as it goes on like that and the core is not wanted by others (see [`Vigil`]). This reads what is
+    /// there, past the event loop.
     Awaited(fn(&IO, &mut [u8]) -> io::Result<usize>),
     /// Never.
     Ignored,
@@ -63,11 +61,9 @@ struct Watch<IO> {
     chat: Chat<IO>,
     /// Memory for a look, while there are some.
     glance: Vec<u8>,
-    /// The last wait was short.
-    brisk: bool,
-    /// Since when nothing came.
-    since: Option<Instant>,
-    looked: Instant,
+    vigil: Vigil,
+    /// The event loop is to have its turn, and then this again.
+    looks_once_more: bool,
 }
 
 /// A client and its stream.
@@ -198,7 +194,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                     Ok(false) => {}
                     Err(error) => return Err(lost(error)),
                 }
-                if self.watch.brisk {
+                if self.watch.goes_on() {
                     after_others(context);
                 }
                 return Ok(());
@@ -300,14 +296,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
 impl<IO> Watch<IO> {
     fn new(chat: Chat<IO>) -> Self {
-        Self { chat, glance: Vec::new(), brisk: false, since: None, looked: Instant::now() }
+        Self { chat, glance: Vec::new(), vigil: Vigil::new(AWAKE), looks_once_more: false }
     }
 
     /// There is nothing to read: looks a few times whether that changes. True when it did.
     fn await_awake(&mut self, io: &IO, input: &mut BytesMut) -> io::Result<bool> {
         let Chat::Awaited(look) = self.chat else { return Ok(false) };
         for _ in 0..LOOKS {
-            if !self.nothing_came() {
+            if !self.vigil.nothing_came(now()) {
                 self.glance = Vec::new();
                 return Ok(false);
             }
@@ -323,7 +319,7 @@ impl<IO> Watch<IO> {
                     let is_all = length < GLANCE;
                     // The event loop does not tell of what was read here: if the rest is left to it, this is looked at again
                     // however late it was.
-                    self.brisk |= !is_all;
+                    self.looks_once_more = !is_all;
                     return Ok(is_all);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -334,28 +330,21 @@ impl<IO> Watch<IO> {
         Ok(false)
     }
 
-    /// There is nothing to read: whether to look again instead of waiting to be woken.
-    fn nothing_came(&mut self) -> bool {
-        if matches!(self.chat, Chat::Ignored) {
-            return false;
-        }
-        let now = Instant::now();
-        let since = *self.since.get_or_insert_with(|| {
-            self.looked = now;
-            now
-        });
-        let last = std::mem::replace(&mut self.looked, now);
-        self.brisk &= now - since < AWAKE && now - last < CROWDED;
-        self.brisk
+    /// Whether it is looked again after the event loop had its turn.
+    fn goes_on(&mut self) -> bool {
+        std::mem::take(&mut self.looks_once_more)
+            || (matches!(self.chat, Chat::Awaited(_)) && self.vigil.is_kept(now()))
     }
 
     fn something_came(&mut self) {
-        if matches!(self.chat, Chat::Awaited(_))
-            && let Some(since) = self.since.take()
-        {
-            self.brisk = since.elapsed() < AWAKE;
+        if matches!(self.chat, Chat::Awaited(_)) {
+            self.vigil.something_came(now());
         }
     }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 /// Whether others are to have their turn first, however much this client asks and however fast it reads: this is woken
@@ -385,46 +374,41 @@ mod tests {
 
     use super::*;
 
-    fn awaited() -> Watch<()> {
-        Watch::new(Chat::Awaited(|(), _| Err(io::ErrorKind::WouldBlock.into())))
+    /// A client that asked again at once.
+    fn brisk(look: fn(&(), &mut [u8]) -> io::Result<usize>) -> Watch<()> {
+        let mut watch = Watch::new(Chat::Awaited(look));
+        watch.vigil.begin(now());
+        watch.something_came();
+        watch
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_asks_again_at_once_is_waited_for_awake() {
-        let mut watch = awaited();
-        assert!(!watch.nothing_came(), "nothing is known of it yet");
-        advance(AWAKE / 2).await;
-        watch.something_came();
-        for _ in 0..10 {
-            // Until that takes too long.
-            for _ in 0..9 {
-                assert!(watch.nothing_came());
-                advance(AWAKE / 10).await;
-            }
-            watch.something_came();
-        }
-        assert!(watch.nothing_came());
-        for _ in 0..10 {
-            advance(AWAKE / 10).await;
-            watch.nothing_came();
-        }
-        assert!(!watch.nothing_came());
+        let mut input = BytesMut::new();
+        let mut watch = brisk(|(), buffer| {
+            buffer[..2].copy_from_slice(b"hi");
+            Ok(2)
+        });
+        assert!(watch.await_awake(&(), &mut input).unwrap());
+        assert_eq!(input[..], *b"hi");
+
+        let mut watch = brisk(|(), _| Err(io::ErrorKind::WouldBlock.into()));
+        assert!(!watch.await_awake(&(), &mut input).unwrap());
+        assert!(watch.goes_on(), "the event loop has its turn");
         advance(AWAKE).await;
-        watch.something_came();
-        assert!(!watch.nothing_came(), "it takes its time now");
+        assert!(!watch.await_awake(&(), &mut input).unwrap());
+        assert!(!watch.goes_on(), "it takes its time now");
+        assert!(watch.glance.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_waited_for_awake_while_others_need_the_core() {
-        let mut watch = awaited();
-        watch.nothing_came();
-        watch.something_came();
-        assert!(watch.nothing_came());
-        advance(CROWDED).await;
-        assert!(!watch.nothing_came());
-        // As far as it was seen: the next one may be.
-        watch.something_came();
-        assert!(watch.nothing_came());
+    async fn where_it_is_not_wanted_nobody_is() {
+        let mut watch = Watch::<()>::new(Chat::Ignored);
+        for _ in 0..3 {
+            assert!(!watch.await_awake(&(), &mut BytesMut::new()).unwrap());
+            watch.something_came();
+            assert!(!watch.goes_on());
+        }
     }
 
     #[test]
@@ -437,20 +421,10 @@ mod tests {
         let mut input = BytesMut::new();
         // It does not look at all when this thread was kept from it.
         while input.is_empty() {
-            let mut watch = Watch::new(Chat::Awaited(slow_and_all_there_is_room_for));
-            watch.brisk = true;
+            let mut watch = brisk(slow_and_all_there_is_room_for);
             assert!(!watch.await_awake(&(), &mut input).unwrap());
-            assert!(watch.brisk || input.is_empty(), "nobody else tells that it came");
+            assert!(watch.goes_on() || input.is_empty(), "nobody else tells that it came");
         }
         assert_eq!(input.len(), GLANCE);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn where_it_is_not_wanted_nobody_is() {
-        let mut watch = Watch::<()>::new(Chat::Ignored);
-        for _ in 0..3 {
-            assert!(!watch.nothing_came());
-            watch.something_came();
-        }
     }
 }

@@ -37,12 +37,7 @@ const MAX_LANES: usize = 4;
 /// How many threads to serve the clients of this machine with, besides those of the server's runtime: as many as there
 /// are cores for them, up to four. A thread is started when there is a client for it.
 pub fn suitable_client_threads() -> usize {
-    cores().min(MAX_LANES)
-}
-
-/// The cores that this process may use.
-fn cores() -> usize {
-    available_parallelism().map_or(1, NonZeroUsize::get)
+    available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_LANES)
 }
 
 /// The threads, as many as there was need for.
@@ -50,8 +45,6 @@ pub(crate) struct Lanes {
     limit: usize,
     main: Handle,
     lanes: Vec<Lane>,
-    /// With one core, whoever waits awake for the next call keeps the client from making it.
-    has_cores: bool,
 }
 
 struct Lane {
@@ -66,7 +59,7 @@ struct Seat(Arc<AtomicUsize>);
 impl Lanes {
     /// Up to `limit` threads beside the current runtime; 0 to serve everybody on that.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, main: Handle::current(), lanes: Vec::new(), has_cores: cores() > 1 }
+        Self { limit, main: Handle::current(), lanes: Vec::new() }
     }
 
     /// Serves a client, which has this place, until either side ends.
@@ -86,7 +79,6 @@ impl Lanes {
             return Ok(());
         }
         let main = self.main.clone();
-        let chat = if self.has_cores { Chat::Awaited(read_now) } else { Chat::Ignored };
         let lane = self.emptiest()?;
         let Some(runtime) = &lane.runtime else { return Ok(()) };
         lane.clients.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +89,7 @@ impl Lanes {
         };
         runtime.spawn(async move {
             let (_place, _seat) = (place, seat);
-            let mut served = pin!(serve_client(shared, client, chat, |_| true));
+            let mut served = pin!(serve_client(shared, client, Chat::Awaited(read_now), |_| true));
             poll_fn(|context| {
                 let _main = main.enter();
                 served.as_mut().poll(context)

@@ -1,0 +1,309 @@
+//! Whether to wait awake for what the other side is about to send.
+
+use std::time::{Duration, Instant};
+
+/// Whoever gives way after each look and gets to look this rarely is not alone on the core, and sleeps this time.
+const SHARED: Duration = Duration::from_micros(30);
+/// From here on it was not the other side that had the core for an answer's length, but a program that takes all it gets.
+const CROWDED: Duration = Duration::from_micros(300);
+/// What is gained by not having slept: that much may be lost to such programs ...
+const GAIN: Duration = Duration::from_micros(5);
+/// ... up to this, which is about what one of them takes when it is given way to once or twice.
+const MOST_GAINED: Duration = Duration::from_millis(2);
+/// How long nobody waits awake when more was lost; twice as long as the last time, until as much as that was gained ...
+const FIRST_REST: Duration = Duration::from_millis(1);
+/// ... and not longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// Decides whether to wait awake, looking again and again, or to sleep until something comes.
+///
+/// It takes longer to put a thread to sleep and to wake it than to serve most calls: two programs that talk in turns are
+/// faster when they look. It has its price where a core is shared: each look gives way to the others, and they may take
+/// milliseconds. So it is done while what is waited for comes at once, and not for a while when others turned out to need
+/// the core: a client that is answered 25,000 times a second beside a busy program would be down to a thousand.
+///
+/// It knows no clock: the time is told.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use hyperspace_common::Vigil;
+///
+/// let mut vigil = Vigil::new(Duration::from_micros(100));
+/// let start = Instant::now();
+/// assert!(!vigil.nothing_came(start), "nothing is known of the other side yet");
+/// vigil.something_came(start + Duration::from_micros(20));
+/// assert!(vigil.nothing_came(start + Duration::from_micros(25)), "that was soon");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Vigil {
+    /// What takes longer than this does not come at once.
+    limit: Duration,
+    /// What was waited for last came at once.
+    brisk: bool,
+    /// Since when something is waited for.
+    since: Option<Instant>,
+    /// When it was looked last, while somebody looks.
+    looked: Option<Instant>,
+    /// What was gained and not lost again.
+    gained: Duration,
+    rest: Duration,
+    rests_until: Option<Instant>,
+}
+
+impl Vigil {
+    /// For a side that answers within `limit` or takes its time.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            brisk: false,
+            since: None,
+            looked: None,
+            gained: MOST_GAINED,
+            rest: Duration::ZERO,
+            rests_until: None,
+        }
+    }
+
+    /// Something is waited for from now on. Who does not say so waits since the first look.
+    pub fn begin(&mut self, now: Instant) {
+        self.since = Some(now);
+        self.looked = None;
+    }
+
+    /// Nothing is waited for any more, whether or not it came.
+    pub fn cancel(&mut self) {
+        self.since = None;
+        self.looked = None;
+    }
+
+    /// There was a look, and nothing had come. Says whether to look again, after giving way to others.
+    pub fn nothing_came(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        self.was_kept_away(now);
+        if now.saturating_duration_since(since) >= self.limit {
+            self.brisk = false;
+        }
+        let again = self.is_kept(now);
+        self.looked = again.then_some(now);
+        again
+    }
+
+    /// What was waited for came.
+    pub fn something_came(&mut self, now: Instant) {
+        let Some(since) = self.since.take() else { return };
+        if self.looked.is_some() && !self.was_kept_away(now) {
+            self.gained += GAIN;
+            if self.gained >= MOST_GAINED {
+                self.gained = MOST_GAINED;
+                self.rest = Duration::ZERO;
+            }
+        }
+        self.looked = None;
+        self.brisk = now.saturating_duration_since(since) < self.limit;
+    }
+
+    /// Whether looking is worth it.
+    pub fn is_kept(&mut self, now: Instant) -> bool {
+        if self.rests_until.is_some_and(|until| now >= until) {
+            self.rests_until = None;
+        }
+        self.brisk && self.rests_until.is_none()
+    }
+
+    /// How long others had the core since the last look decides: about this wait, and, when they took more than was gained,
+    /// about the next ones.
+    fn was_kept_away(&mut self, now: Instant) -> bool {
+        let away = self.looked.map(|looked| now.saturating_duration_since(looked)).unwrap_or_default();
+        if away >= SHARED {
+            self.brisk = false;
+        }
+        if away < CROWDED {
+            return away >= SHARED;
+        }
+        match self.gained.checked_sub(away) {
+            Some(left) => self.gained = left,
+            None => {
+                self.gained = Duration::ZERO;
+                self.rest = (self.rest * 2).clamp(FIRST_REST, LONGEST_REST);
+                self.rests_until = Some(now + self.rest);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_micros(100);
+    const SOON: Duration = Duration::from_micros(10);
+
+    /// A vigil and its clock.
+    struct Watch {
+        vigil: Vigil,
+        now: Instant,
+    }
+
+    impl Watch {
+        /// Of a side that answers at once.
+        fn brisk() -> Self {
+            let mut watch = Self { vigil: Vigil::new(LIMIT), now: Instant::now() };
+            watch.vigil.begin(watch.now);
+            watch.comes_after(SOON);
+            watch
+        }
+
+        /// The same, and nothing was gained yet.
+        fn poor() -> Self {
+            let mut watch = Self::brisk();
+            watch.vigil.gained = Duration::ZERO;
+            watch
+        }
+
+        fn looks_after(&mut self, time: Duration) -> bool {
+            self.now += time;
+            self.vigil.nothing_came(self.now)
+        }
+
+        fn comes_after(&mut self, time: Duration) {
+            self.now += time;
+            self.vigil.something_came(self.now);
+        }
+
+        fn gains(&mut self, time: Duration) {
+            let start = self.vigil.gained;
+            for _ in 0..time.as_micros() / GAIN.as_micros() {
+                assert!(self.looks_after(SOON));
+                self.comes_after(SOON);
+            }
+            assert_eq!(self.vigil.gained, (start + time).min(MOST_GAINED));
+        }
+
+        /// How long nobody looks.
+        fn rest(&mut self) -> Duration {
+            let start = self.now;
+            // Those that sleep are served at once, too.
+            while !self.looks_after(Duration::ZERO) {
+                self.comes_after(SOON);
+                assert!(self.now - start <= LONGEST_REST * 2, "it never looks again");
+                self.now += FIRST_REST / 100;
+            }
+            self.vigil.cancel();
+            self.now - start
+        }
+    }
+
+    fn about(time: Duration) -> std::ops::Range<Duration> {
+        time - FIRST_REST / 10..time + FIRST_REST / 10
+    }
+
+    #[test]
+    fn a_side_that_answers_at_once_is_waited_for_awake() {
+        let mut watch = Watch { vigil: Vigil::new(LIMIT), now: Instant::now() };
+        assert!(!watch.looks_after(SOON), "nothing is known of it yet");
+        watch.comes_after(LIMIT / 2);
+        for _ in 0..10 {
+            for _ in 0..9 {
+                assert!(watch.looks_after(SOON));
+            }
+            watch.comes_after(SOON);
+        }
+        for _ in 0..10 {
+            assert!(watch.looks_after(SOON));
+        }
+        assert!(!watch.looks_after(SOON), "that was too long");
+        watch.comes_after(SOON);
+        assert!(!watch.looks_after(SOON), "it takes its time now");
+        watch.comes_after(LIMIT / 2);
+        assert!(watch.looks_after(SOON));
+    }
+
+    #[test]
+    fn what_is_no_longer_waited_for_says_nothing() {
+        let mut watch = Watch::brisk();
+        watch.vigil.begin(watch.now);
+        assert!(watch.looks_after(SOON));
+        watch.vigil.cancel();
+        watch.comes_after(Duration::from_secs(1));
+        assert!(watch.vigil.is_kept(watch.now));
+    }
+
+    #[test]
+    fn nobody_looks_for_a_while_when_others_need_the_core() {
+        // They took it, and nothing came meanwhile, or it did.
+        for comes in [false, true] {
+            let mut watch = Watch::poor();
+            for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 5000, 5000] {
+                assert!(watch.looks_after(SOON));
+                if comes {
+                    watch.comes_after(CROWDED);
+                } else {
+                    assert!(!watch.looks_after(CROWDED));
+                    watch.comes_after(SOON);
+                }
+                let rest = watch.rest();
+                assert!(
+                    about(Duration::from_millis(expected)).contains(&rest),
+                    "{rest:?} and not {expected} ms"
+                );
+            }
+            // They are gone.
+            watch.gains(MOST_GAINED);
+            assert!(watch.looks_after(SOON));
+            assert!(!watch.looks_after(MOST_GAINED + CROWDED));
+            assert!(about(FIRST_REST).contains(&watch.rest()));
+        }
+    }
+
+    #[test]
+    fn a_moment_without_the_core_ends_a_wait_and_no_more() {
+        let mut watch = Watch::poor();
+        for _ in 0..3 {
+            assert!(watch.looks_after(SOON));
+            assert!(!watch.looks_after(SHARED));
+            watch.comes_after(SOON);
+        }
+        assert!(watch.looks_after(SOON));
+        watch.comes_after(SHARED);
+        assert!(watch.looks_after(SOON), "it came soon, for all that");
+        assert_eq!(watch.vigil.gained, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_was_gained_may_be_lost() {
+        let mut watch = Watch::poor();
+        watch.gains(CROWDED * 3);
+        for _ in 0..3 {
+            assert!(watch.looks_after(SOON));
+            assert!(!watch.looks_after(CROWDED));
+            watch.comes_after(LIMIT);
+            assert!(!watch.looks_after(SOON), "it took its time");
+            watch.comes_after(SOON);
+        }
+        assert!(watch.looks_after(SOON));
+        assert!(!watch.looks_after(CROWDED));
+        assert!(about(FIRST_REST).contains(&watch.rest()), "it was one too many");
+    }
+
+    #[test]
+    fn little_is_lost_however_much_was_gained() {
+        let mut watch = Watch::brisk();
+        watch.gains(Duration::from_secs(1));
+        assert!(watch.looks_after(SOON));
+        assert!(!watch.looks_after(MOST_GAINED + SOON));
+    }
+
+    #[test]
+    fn who_sleeps_is_kept_from_nothing() {
+        let mut watch = Watch::poor();
+        assert!(watch.looks_after(SOON));
+        assert!(!watch.looks_after(CROWDED));
+        // However rarely it is looked meanwhile: others are not to blame.
+        for _ in 0..2 {
+            assert!(!watch.looks_after(CROWDED));
+        }
+        watch.comes_after(SOON);
+        assert!(about(FIRST_REST - CROWDED * 2).contains(&watch.rest()));
+    }
+}
