@@ -59,12 +59,12 @@ const random = (i) => (i * 48271) % 10000
 const perSecond = (count) => (seconds) => count / seconds
 const megabytes = (count) => (seconds) => count * LARGE / 1e6 / seconds
 
-// Programs that take all they get, more than there are cores.
+// Programs that take all they get, more than there are cores. They end by themselves if this does not end them.
 function busy () {
-  for (let i = 0; i <= os.cpus().length; i++) {
-    const child = spawn('sh', ['-c', 'while :; do :; done'])
-    process.on('exit', () => child.kill('SIGKILL'))
-  }
+  const children = Array.from({ length: os.availableParallelism() + 1 }, () => {
+    return spawn('sh', ['-c', 'ulimit -t 300; while :; do :; done'])
+  })
+  process.on('exit', () => children.forEach((child) => child.kill('SIGKILL')))
 }
 
 // As many calls as the Rust client makes (bench/src/sides/rpc.rs).

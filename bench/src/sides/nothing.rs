@@ -3,7 +3,7 @@
 //! It keeps nothing. An append is counted and told as an event, as a daemon must; a get is answered with the block that was
 //! appended last. It never sleeps: a client that waits for its answer waits for the kernel and for nobody else.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,7 @@ use hyperspace_common::messages::{
 };
 use hyperspace_common::{API_VERSION, Decoder, Header, Method, Outbox, decode};
 
-/// As much as our daemon reads at once, and how much of large frames it gathers.
+/// As much as our daemon reads at once.
 const READ: usize = 64 << 10;
 
 /// Serves one client on the socket `ARG`, until it goes.
@@ -25,14 +25,14 @@ pub(super) fn serve(args: &[String]) -> Result<()> {
     let (stream, _) = listener.accept()?;
     stream.set_nonblocking(true)?;
     let mut nothing =
-        Nothing { stream, outbox: Outbox::new(), answers: Outbox::new(), core: Core::default() };
+        Nothing { stream, events: Outbox::new(), answers: Outbox::new(), core: Core::default() };
     nothing.serve()
 }
 
 struct Nothing {
     stream: UnixStream,
     /// Events, which go before the answers.
-    outbox: Outbox,
+    events: Outbox,
     answers: Outbox,
     core: Core,
 }
@@ -57,10 +57,7 @@ impl Nothing {
                 let message = input.split_to(frame.end).freeze();
                 self.answer(frame.header, &message.slice(frame.payload))?;
             }
-            for outbox in [&mut self.outbox, &mut self.answers] {
-                let ready = outbox.take();
-                write_all(&mut self.stream, &ready)?;
-            }
+            self.write()?;
         }
     }
 
@@ -77,6 +74,29 @@ impl Nothing {
         }
     }
 
+    /// Events and answers at once, blocks from where they are, as our daemon does it.
+    fn write(&mut self) -> Result<()> {
+        while !(self.events.is_empty() && self.answers.is_empty()) {
+            let mut slices = [IoSlice::new(&[]); 64];
+            let events = self.events.slices(&mut slices);
+            let answers = self.answers.slices(slices.get_mut(events..).unwrap_or_default());
+            match self.stream.write_vectored(slices.get(..events + answers).unwrap_or_default()) {
+                Ok(written) => {
+                    let of_events = written.min(self.events.len());
+                    self.events.advance(of_events);
+                    self.answers.advance(written - of_events);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    // The next read tells.
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn answer(&mut self, call: Header, payload: &[u8]) -> Result<()> {
         let core = &mut self.core;
         match call.known_method() {
@@ -89,7 +109,7 @@ impl Nothing {
                     core.last = block;
                 }
                 let (length, byte_length) = (core.length, core.byte_length);
-                self.outbox
+                self.events
                     .event(Method::HypercoreOnAppend, &AppendEvent { id: request.id, length, byte_length });
                 self.answers.response(call, &AppendResponse { length, byte_length, seq });
             }
@@ -127,18 +147,4 @@ impl Nothing {
         }
         Ok(())
     }
-}
-
-fn write_all(stream: &mut UnixStream, mut bytes: &[u8]) -> Result<()> {
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -142,6 +142,15 @@ struct Begun<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
 
+/// Somebody waits awake, until this is dropped: it may be in the middle of that, or long before the answer comes.
+struct Looking<'a>(&'a Shared);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.lock().vigil.look_away();
+    }
+}
+
 /// When a call is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
@@ -348,6 +357,7 @@ impl Connection {
     async fn await_awake(&self, answer: &mut Answered) -> Option<Answer> {
         // Others on this runtime have their turn, however many calls are made.
         consume_budget().await;
+        let _looking = Looking(&self.shared);
         loop {
             for _ in 0..LOOKS {
                 self.shared.look();
@@ -546,9 +556,9 @@ impl State {
         self.calls.waiting() == 1 && self.vigil.is_kept(time::Instant::now())
     }
 
-    /// The answer has not come: whether to look for it again.
+    /// The answer has not come: whether to look for it again. Not when other calls were made since, answered or not.
     fn looks_again(&mut self) -> bool {
-        self.calls.waiting() == 1 && self.vigil.nothing_came(time::Instant::now())
+        self.calls.waiting() == 1 && self.vigil.is_begun() && self.vigil.nothing_came(time::Instant::now())
     }
 
     /// Writes from the caller's thread. What the system does not take at once is left to the driver.

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 /// Whoever gives way after each look and gets to look this rarely is not alone on the core, and sleeps this time.
 const SHARED: Duration = Duration::from_micros(30);
-/// From here on it was not the other side that had the core for an answer's length, but a program that takes all it gets.
+/// From here on it was hardly the other side that had the core, to make its answer, but a program that takes all it gets, or
+/// all programs had to stand still, because they are allowed no more time.
 const CROWDED: Duration = Duration::from_micros(300);
 /// What is gained by not having slept: that much may be lost to such programs ...
 const GAIN: Duration = Duration::from_micros(5);
 /// ... up to this, which is about what one of them takes when it is given way to once or twice.
 const MOST_GAINED: Duration = Duration::from_millis(2);
-/// How long nobody waits awake when more was lost; twice as long as the last time, until as much as that was gained ...
+/// How long nobody waits awake when more was lost; twice as long as the last time, until as much was gained again ...
 const FIRST_REST: Duration = Duration::from_millis(1);
 /// ... and not longer than this.
 const LONGEST_REST: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ pub struct Vigil {
     gained: Duration,
     rest: Duration,
     rests_until: Option<Instant>,
+    /// What is to be gained before the last rest is forgotten.
+    owed: Duration,
 }
 
 impl Vigil {
@@ -61,6 +64,7 @@ impl Vigil {
             gained: MOST_GAINED,
             rest: Duration::ZERO,
             rests_until: None,
+            owed: Duration::ZERO,
         }
     }
 
@@ -76,10 +80,20 @@ impl Vigil {
         self.looked = None;
     }
 
+    /// Whether something is waited for.
+    pub fn is_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Something is waited for still, but nobody looks: what others do meanwhile keeps nobody from it.
+    pub fn look_away(&mut self) {
+        self.looked = None;
+    }
+
     /// There was a look, and nothing had come. Says whether to look again, after giving way to others.
     pub fn nothing_came(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
-        self.was_kept_away(now);
+        self.was_crowded(now);
         if now.saturating_duration_since(since) >= self.limit {
             self.brisk = false;
         }
@@ -91,10 +105,10 @@ impl Vigil {
     /// What was waited for came.
     pub fn something_came(&mut self, now: Instant) {
         let Some(since) = self.since.take() else { return };
-        if self.looked.is_some() && !self.was_kept_away(now) {
-            self.gained += GAIN;
-            if self.gained >= MOST_GAINED {
-                self.gained = MOST_GAINED;
+        if self.looked.is_some() && !self.was_crowded(now) {
+            self.gained = (self.gained + GAIN).min(MOST_GAINED);
+            self.owed = self.owed.saturating_sub(GAIN);
+            if self.owed.is_zero() {
                 self.rest = Duration::ZERO;
             }
         }
@@ -112,18 +126,19 @@ impl Vigil {
 
     /// How long others had the core since the last look decides: about this wait, and, when they took more than was gained,
     /// about the next ones.
-    fn was_kept_away(&mut self, now: Instant) -> bool {
+    fn was_crowded(&mut self, now: Instant) -> bool {
         let away = self.looked.map(|looked| now.saturating_duration_since(looked)).unwrap_or_default();
         if away >= SHARED {
             self.brisk = false;
         }
         if away < CROWDED {
-            return away >= SHARED;
+            return false;
         }
         match self.gained.checked_sub(away) {
             Some(left) => self.gained = left,
             None => {
                 self.gained = Duration::ZERO;
+                self.owed = away.clamp(MOST_GAINED, LONGEST_REST);
                 self.rest = (self.rest * 2).clamp(FIRST_REST, LONGEST_REST);
                 self.rests_until = Some(now + self.rest);
             }
@@ -267,7 +282,7 @@ mod tests {
         assert!(watch.looks_after(SOON));
         watch.comes_after(SHARED);
         assert!(watch.looks_after(SOON), "it came soon, for all that");
-        assert_eq!(watch.vigil.gained, Duration::ZERO);
+        assert_eq!(watch.vigil.gained, GAIN, "nobody slept");
     }
 
     #[test]
@@ -292,6 +307,37 @@ mod tests {
         watch.gains(Duration::from_secs(1));
         assert!(watch.looks_after(SOON));
         assert!(!watch.looks_after(MOST_GAINED + SOON));
+        assert!(about(FIRST_REST).contains(&watch.rest()));
+    }
+
+    #[test]
+    fn a_loss_is_forgotten_once_as_much_was_gained() {
+        let lost = MOST_GAINED * 5;
+        for (gained, expected) in [(lost - GAIN, FIRST_REST * 2), (lost, FIRST_REST)] {
+            let mut watch = Watch::poor();
+            assert!(watch.looks_after(SOON));
+            assert!(!watch.looks_after(lost));
+            watch.comes_after(SOON);
+            watch.rest();
+            watch.gains(gained);
+            assert!(watch.looks_after(SOON));
+            assert!(!watch.looks_after(lost));
+            assert!(about(expected).contains(&watch.rest()));
+        }
+    }
+
+    #[test]
+    fn time_when_nobody_looked_is_no_loss() {
+        let mut watch = Watch::poor();
+        assert!(watch.looks_after(SOON));
+        watch.vigil.look_away();
+        watch.comes_after(CROWDED);
+        assert!(!watch.looks_after(SOON), "that was long");
+        watch.comes_after(SOON);
+        assert!(watch.looks_after(SOON), "and no reason to rest");
+        assert!(watch.vigil.is_begun());
+        watch.vigil.cancel();
+        assert!(!watch.vigil.is_begun());
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 }
             }
             if self.ended || !self.rpc.wants_input() || (self.owed > 0 && !(self.reads_on)(&self.io)) {
+                self.watch.vigil.look_away();
                 return Ok(());
             }
             // Something is read in every turn, however short it is.
@@ -337,9 +338,7 @@ impl<IO> Watch<IO> {
     }
 
     fn something_came(&mut self) {
-        if matches!(self.chat, Chat::Awaited(_)) {
-            self.vigil.something_came(now());
-        }
+        self.vigil.something_came(now());
     }
 }
 
@@ -403,10 +402,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_it_is_not_wanted_nobody_is() {
-        let mut watch = Watch::<()>::new(Chat::Ignored);
+        let mut watch = brisk(|(), _| Err(io::ErrorKind::WouldBlock.into()));
+        watch.chat = Chat::Ignored;
         for _ in 0..3 {
             assert!(!watch.await_awake(&(), &mut BytesMut::new()).unwrap());
-            watch.something_came();
             assert!(!watch.goes_on());
         }
     }
