@@ -1,4 +1,4 @@
-//! A daemon that does nothing but answer: whatever a client reaches with it, no daemon lets it reach more.
+//! A daemon that does nothing but answer: what a client reaches with it is about the most that a daemon lets it reach.
 //!
 //! It keeps nothing. An append is counted and told as an event, as a daemon must; a get is answered with the block that was
 //! appended last. It never sleeps: a client that waits for its answer waits for the kernel and for nobody else.

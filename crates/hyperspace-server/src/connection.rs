@@ -394,8 +394,12 @@ mod tests {
         let mut watch = brisk(|(), _| Err(io::ErrorKind::WouldBlock.into()));
         assert!(!watch.await_awake(&(), &mut input).unwrap());
         assert!(watch.goes_on(), "the event loop has its turn");
-        advance(AWAKE).await;
-        assert!(!watch.await_awake(&(), &mut input).unwrap());
+        // In steps that are too short to be taken for others' turns.
+        for _ in 0..10 {
+            assert!(watch.goes_on());
+            advance(AWAKE / 10).await;
+            assert!(!watch.await_awake(&(), &mut input).unwrap());
+        }
         assert!(!watch.goes_on(), "it takes its time now");
         assert!(watch.glance.is_empty());
     }
