@@ -7,10 +7,15 @@ const SHARED: Duration = Duration::from_micros(30);
 /// From here on it was hardly the other side that had the core, to make its answer, but a program that takes all it gets, or
 /// all programs had to stand still, because they are allowed no more time.
 const CROWDED: Duration = Duration::from_micros(300);
-/// What is gained by not having slept: that much may be lost to such programs ...
+/// What is taken to be gained by not having slept, as long as it is not known what waits asleep take ...
 const GAIN: Duration = Duration::from_micros(5);
-/// ... up to this, which is about what one of them takes when it is given way to once or twice.
+/// ... and the most that is, when it is: about what it takes to wake a thread.
+const MOST_GAINED_AT_ONCE: Duration = Duration::from_micros(30);
+/// Gains may be lost again to those who take the core, up to this: about what a program that takes all it gets has when it
+/// is given way to once or twice. Nobody who sleeps is taken to wait longer, either.
 const MOST_GAINED: Duration = Duration::from_millis(2);
+/// A side that takes this long was at something else, and its time says nothing of what waits asleep take.
+const ABSENT: Duration = Duration::from_millis(10);
 /// How long nobody waits awake when more was lost; twice as long as the last time, until as much was gained again ...
 const FIRST_REST: Duration = Duration::from_millis(1);
 /// ... and not longer than this.
@@ -21,7 +26,8 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 /// It takes longer to put a thread to sleep and to wake it than to serve most calls: two programs that talk in turns are
 /// faster when they look. It has its price where a core is shared: each look gives way to the others, and they may take
 /// milliseconds. So it is done while what is waited for comes at once, and not for a while when others turned out to need
-/// the core: a client that is answered 25,000 times a second beside a busy program would be down to a thousand.
+/// the core: a client that is answered 25,000 times a second beside a busy program would be down to a thousand. What is
+/// gained and lost is measured against the waits that nobody looked in.
 ///
 /// It knows no clock: the time is told.
 ///
@@ -45,6 +51,10 @@ pub struct Vigil {
     since: Option<Instant>,
     /// When it was looked last, while somebody looks.
     looked: Option<Instant>,
+    /// Nobody looked since then, or did something else.
+    slept: bool,
+    /// How long such a wait took: a mean of the last ones.
+    asleep: Option<Duration>,
     /// What was gained and not lost again.
     gained: Duration,
     rest: Duration,
@@ -61,6 +71,8 @@ impl Vigil {
             brisk: false,
             since: None,
             looked: None,
+            slept: false,
+            asleep: None,
             gained: MOST_GAINED,
             rest: Duration::ZERO,
             rests_until: None,
@@ -72,6 +84,7 @@ impl Vigil {
     pub fn begin(&mut self, now: Instant) {
         self.since = Some(now);
         self.looked = None;
+        self.slept = true;
     }
 
     /// Nothing is waited for any more, whether or not it came.
@@ -88,32 +101,44 @@ impl Vigil {
     /// Something is waited for still, but nobody looks: what others do meanwhile keeps nobody from it.
     pub fn look_away(&mut self) {
         self.looked = None;
+        self.slept = false;
     }
 
     /// There was a look, and nothing had come. Says whether to look again, after giving way to others.
     pub fn nothing_came(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
+        if self.since.is_none() {
+            self.begin(now);
+        }
         self.was_crowded(now);
-        if now.saturating_duration_since(since) >= self.limit {
+        if self.waited(now) >= self.limit {
             self.brisk = false;
         }
         let again = self.is_kept(now);
         self.looked = again.then_some(now);
+        self.slept &= !again;
         again
     }
 
     /// What was waited for came.
     pub fn something_came(&mut self, now: Instant) {
-        let Some(since) = self.since.take() else { return };
+        if !self.is_begun() {
+            return;
+        }
+        let took = self.waited(now);
         if self.looked.is_some() && !self.was_crowded(now) {
-            self.gained = (self.gained + GAIN).min(MOST_GAINED);
-            self.owed = self.owed.saturating_sub(GAIN);
+            let gained = |asleep: Duration| asleep.saturating_sub(took).min(MOST_GAINED_AT_ONCE);
+            let gain = self.asleep.map_or(GAIN, gained);
+            self.gained = (self.gained + gain).min(MOST_GAINED);
+            self.owed = self.owed.saturating_sub(gain);
             if self.owed.is_zero() {
                 self.rest = Duration::ZERO;
             }
         }
-        self.looked = None;
-        self.brisk = now.saturating_duration_since(since) < self.limit;
+        if self.slept && took < ABSENT {
+            self.asleep = Some(self.asleep.map_or(took, |before| (before * 7 + took) / 8));
+        }
+        self.brisk = took < self.limit;
+        self.cancel();
     }
 
     /// Whether looking is worth it.
@@ -122,6 +147,11 @@ impl Vigil {
             self.rests_until = None;
         }
         self.brisk && self.rests_until.is_none()
+    }
+
+    /// For how long something is waited for.
+    fn waited(&self, now: Instant) -> Duration {
+        self.since.map(|since| now.saturating_duration_since(since)).unwrap_or_default()
     }
 
     /// How long others had the core since the last look decides: about this wait, and, when they took more than was gained,
@@ -134,11 +164,14 @@ impl Vigil {
         if away < CROWDED {
             return false;
         }
-        match self.gained.checked_sub(away) {
+        // Where many sides are served on few cores, who sleeps waits as long: giving way to all of them, and finding what
+        // they sent together, is better than to be woken by the first.
+        let lost = away.saturating_sub(self.asleep.unwrap_or_default().min(MOST_GAINED));
+        match self.gained.checked_sub(lost) {
             Some(left) => self.gained = left,
             None => {
                 self.gained = Duration::ZERO;
-                self.owed = away.clamp(MOST_GAINED, LONGEST_REST);
+                self.owed = lost.clamp(MOST_GAINED, LONGEST_REST);
                 self.rest = (self.rest * 2).clamp(FIRST_REST, LONGEST_REST);
                 self.rests_until = Some(now + self.rest);
             }
@@ -153,6 +186,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_micros(100);
     const SOON: Duration = Duration::from_micros(10);
+    /// When it came for those who sleep.
+    const WOKEN: Duration = SOON.checked_add(GAIN).unwrap();
 
     /// A vigil and its clock.
     struct Watch {
@@ -164,8 +199,9 @@ mod tests {
         /// Of a side that answers at once.
         fn brisk() -> Self {
             let mut watch = Self { vigil: Vigil::new(LIMIT), now: Instant::now() };
-            watch.vigil.begin(watch.now);
-            watch.comes_after(SOON);
+            watch.sleeps(SOON);
+            // As if it was not known.
+            watch.vigil.asleep = None;
             watch
         }
 
@@ -186,6 +222,12 @@ mod tests {
             self.vigil.something_came(self.now);
         }
 
+        /// It comes after this time, and nobody looks.
+        fn sleeps(&mut self, time: Duration) {
+            self.vigil.begin(self.now);
+            self.comes_after(time);
+        }
+
         fn gains(&mut self, time: Duration) {
             let start = self.vigil.gained;
             for _ in 0..time.as_micros() / GAIN.as_micros() {
@@ -200,7 +242,7 @@ mod tests {
             let start = self.now;
             // Those that sleep are served at once, too.
             while !self.looks_after(Duration::ZERO) {
-                self.comes_after(SOON);
+                self.comes_after(WOKEN);
                 assert!(self.now - start <= LONGEST_REST * 2, "it never looks again");
                 self.now += FIRST_REST / 100;
             }
@@ -351,5 +393,72 @@ mod tests {
         }
         watch.comes_after(SOON);
         assert!(about(FIRST_REST - CROWDED * 2).contains(&watch.rest()));
+    }
+
+    #[test]
+    fn what_is_gained_is_what_waits_asleep_take_longer() {
+        for (asleep, gain) in [
+            (SOON / 2, Duration::ZERO),
+            (WOKEN, GAIN),
+            (SOON + MOST_GAINED_AT_ONCE, MOST_GAINED_AT_ONCE),
+            (LIMIT / 2 + MOST_GAINED_AT_ONCE, MOST_GAINED_AT_ONCE),
+        ] {
+            let mut watch = Watch::poor();
+            watch.sleeps(asleep);
+            assert!(watch.looks_after(SOON));
+            watch.comes_after(SOON);
+            assert_eq!(watch.vigil.gained, gain, "asleep it took {asleep:?}");
+        }
+    }
+
+    /// Twelve clients on two cores: whoever gives way is away until most of them had their turn, and so is who sleeps.
+    #[test]
+    fn where_those_who_sleep_wait_as_long_nothing_is_lost() {
+        let mut watch = Watch::poor();
+        for _ in 0..1000 {
+            // They take so long that the next wait is not awake.
+            watch.sleeps(CROWDED * 3);
+            watch.sleeps(SOON);
+            assert!(watch.looks_after(SOON));
+            watch.comes_after(CROWDED);
+        }
+        assert!(watch.vigil.rests_until.is_none());
+    }
+
+    #[test]
+    fn they_wait_as_long_only_as_long_as_they_do() {
+        let mut watch = Watch::poor();
+        for _ in 0..100 {
+            watch.sleeps(MOST_GAINED * 2);
+        }
+        watch.sleeps(SOON);
+        // Of the many only one is left, and a program that takes all it gets.
+        let mut waits = 0;
+        while watch.vigil.rests_until.is_none() {
+            waits += 1;
+            assert!(waits < 30, "half of them take the program's turn");
+            if watch.looks_after(SOON) {
+                assert!(!watch.looks_after(MOST_GAINED / 2));
+            }
+            watch.comes_after(WOKEN);
+        }
+    }
+
+    #[test]
+    fn a_side_that_was_at_something_else_says_nothing_of_waits_asleep() {
+        let mut watch = Watch::poor();
+        watch.sleeps(WOKEN);
+        watch.sleeps(ABSENT);
+        // What was waited for came to somebody who looked, or did something else.
+        watch.sleeps(SOON);
+        let known = watch.vigil.asleep;
+        watch.vigil.begin(watch.now);
+        watch.vigil.look_away();
+        watch.comes_after(LIMIT / 2);
+        assert!(watch.looks_after(SOON));
+        assert!(!watch.looks_after(LIMIT));
+        watch.comes_after(LIMIT);
+        assert_eq!(watch.vigil.asleep, known);
+        assert_eq!(known, Some((WOKEN * 7 + SOON) / 8));
     }
 }

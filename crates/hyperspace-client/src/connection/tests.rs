@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +18,7 @@ use hyperspace_common::{
     messages::{GetRequest, GetResponse},
 };
 
-use super::{Connection, EventHandler, Halves, decode_answer};
+use super::{Connection, EventHandler, Halves, State, decode_answer};
 use crate::error::ClientError;
 
 /// Keeps the events.
@@ -132,4 +133,41 @@ async fn whoever_waits_awake_hears_of_the_end_and_of_faults() {
         assert!(connection.closed().is_some());
         tokio::task::spawn_blocking(|| daemon.join().unwrap()).await.unwrap();
     }
+}
+
+/// What comes behind other calls says nothing of how soon the daemon answers: nobody looks for it any more, nor is measured
+/// when it came.
+#[tokio::test]
+async fn a_call_beside_another_is_not_waited_for_awake() {
+    let (connection, _, daemon) = connect(|call, outbox| {
+        outbox.block_response(call, Bytes::from_static(b"block"));
+        true
+    });
+    let ask = |state: &mut State| {
+        state.ask(|out, id| out.request(Method::HypercoreGet, id, &GetRequest::default()))
+    };
+    // As soon as that it may not be on a busy machine at first.
+    while !connection.shared.lock().vigil.is_kept(time::Instant::now()) {
+        get(&connection).await.unwrap();
+    }
+    let (first, second) = {
+        let mut state = connection.shared.lock();
+        let first = ask(&mut state);
+        assert!(state.is_brisk() && state.vigil.is_begun());
+        let second = ask(&mut state);
+        assert!(!state.is_brisk() && !state.vigil.is_begun() && !state.looks_again());
+        (first, second)
+    };
+    connection.answer(second).await.unwrap();
+    connection.answer(first).await.unwrap();
+    let third = {
+        let mut state = connection.shared.lock();
+        assert!(!state.vigil.is_begun());
+        let third = ask(&mut state);
+        assert!(state.vigil.is_begun(), "it is alone again");
+        third
+    };
+    connection.answer(third).await.unwrap();
+    drop(connection);
+    tokio::task::spawn_blocking(|| daemon.join().unwrap()).await.unwrap();
 }
