@@ -40,26 +40,36 @@ impl Replicator {
         let (by_all, by_first): (Vec<DemandId>, Vec<DemandId>) =
             self.wishes.upgrades.keys().partition(|id| self.wishes.upgrades_by_all.contains(id));
         let all = self.peers.len();
-        let mut hopeless = Vec::new();
         self.recheck_at = self.opening_until(now);
-        for (ids, asked, unknown) in [
-            (by_first, MAX_PEERS_UPGRADE, self.waits_for_first_peers(demand, now)),
-            (by_all, all, self.waits_for_any_peer(demand, now)),
-        ] {
-            if ids.is_empty() || unknown {
-                continue;
-            }
-            match self.best_upgrade_hope(asked, core, now) {
-                Hope::Yes => {}
-                Hope::Until(at) => self.recheck_at = earlier(self.recheck_at, at),
-                Hope::No => hopeless.extend(ids),
-            }
-        }
-        if let Some(until) = self.await_echoes(&mut hopeless, core, now) {
-            self.recheck_at = earlier(self.recheck_at, until);
-        }
+        let unknown = self.waits_for_first_peers(demand, now);
+        let mut hopeless = self.hopeless_upgrades(by_first, MAX_PEERS_UPGRADE, unknown, core, now);
+        let unknown = self.waits_for_any_peer(demand, now);
+        let by_all = self.hopeless_upgrades(by_all, all, unknown, core, now);
+        hopeless.extend(self.await_echoes(by_all, |id| *id, core, now));
         for id in hopeless {
             demand.resolve_upgrade(id, false);
+        }
+    }
+
+    /// These updates, if none of the first `asked` peers has anything newer, and that is known.
+    fn hopeless_upgrades(
+        &mut self,
+        ids: Vec<DemandId>,
+        asked: usize,
+        unknown: bool,
+        core: &Core,
+        now: Instant,
+    ) -> Vec<DemandId> {
+        if ids.is_empty() || unknown {
+            return Vec::new();
+        }
+        match self.best_upgrade_hope(asked, core, now) {
+            Hope::No => ids,
+            Hope::Yes => Vec::new(),
+            Hope::Until(at) => {
+                self.recheck_at = earlier(self.recheck_at, at);
+                Vec::new()
+            }
         }
     }
 
@@ -150,7 +160,7 @@ impl Replicator {
             }
         }
         self.recheck_at = recheck;
-        for (index, id) in gone {
+        for (index, id) in self.await_echoes(gone, |(_, id)| *id, core, now) {
             demand.fail(id, Error::NotAvailable(index));
         }
     }

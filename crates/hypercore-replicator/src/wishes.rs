@@ -19,10 +19,10 @@ pub(crate) struct Wishes {
     pub(crate) upgrades: BTreeMap<DemandId, (u64, u64)>,
     /// Those of them that end only when every peer has been asked.
     pub(crate) upgrades_by_all: BTreeSet<DemandId>,
-    /// Those of these for whose sake no peer was asked yet whether it has more than it has told.
-    pub(crate) upgrades_unasked: BTreeSet<DemandId>,
     /// Single blocks whose owners do not want to wait for a peer that may come one day.
     pub(crate) if_available: BTreeSet<(u64, DemandId)>,
+    /// What ends when nobody has it, and for whose sake no peer was asked yet whether it has more than it has told.
+    pub(crate) unasked: BTreeSet<DemandId>,
 }
 
 /// A range to download.
@@ -80,6 +80,9 @@ impl Wishes {
     /// False when it is gone already.
     fn add(&mut self, id: DemandId, demand: &Demand, in_flight: &mut impl FnMut(u64) -> bool) -> bool {
         let Some(entry) = demand.entry(id) else { return false };
+        if entry.options.if_available {
+            self.unasked.insert(id);
+        }
         match &entry.want {
             Want::Block { index } => {
                 let priority = usize::from(entry.options.priority).clamp(1, PRIORITIES - 1);
@@ -107,7 +110,6 @@ impl Wishes {
                 self.upgrades.insert(id, (*length, *fork));
                 if entry.options.if_available {
                     self.upgrades_by_all.insert(id);
-                    self.upgrades_unasked.insert(id);
                 }
             }
         }
@@ -115,6 +117,7 @@ impl Wishes {
     }
 
     fn remove(&mut self, id: DemandId, want: &Want, given_up: &mut Vec<u64>) {
+        self.unasked.remove(&id);
         match want {
             Want::Block { index } => {
                 self.if_available.remove(&(*index, id));
@@ -133,7 +136,6 @@ impl Wishes {
             Want::Upgrade { .. } => {
                 self.upgrades.remove(&id);
                 self.upgrades_by_all.remove(&id);
-                self.upgrades_unasked.remove(&id);
             }
         }
     }

@@ -75,6 +75,7 @@ fn what_is_seeded_is_announced_until_it_is_unseeded() {
 
     alone(&fixture);
     let gone = json(&fixture.ok("-h demo -n log unseed --json", b""));
+    assert_eq!((&gone["key"], &gone["name"]), (&key.into(), &"log".into()));
     assert_eq!((&gone["announce"], &gone["remember"]), (&false.into(), &false.into()));
     assert!(topics(&fixture).iter().all(|row| row["remember"] == false && row["announce"] == false));
     assert!(fixture.ok("-h demo -n log seed", b"").contains("2 blocks, 2 stored here"));

@@ -1,8 +1,9 @@
 //! Whether what peers have told is still all that they have.
 //!
 //! A peer tells of what it appends when it does that, and no message asks for it. But wants are answered, and what a peer
-//! has told before comes before its answer. So a want is what near peers are asked with before an update fails: it ends a
-//! round trip later. Distant ones are not waited for: whoever asks for an update before each read would pay for it each time.
+//! has told before comes before its answer. So a want is what near peers are asked with before an update, a get or a seek
+//! that does not want to wait fails: it ends a round trip later. Distant ones are not waited for: whoever asks for an update
+//! before each read would pay for it each time.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use hypercore::core::Core;
 use hypercore::demand::DemandId;
 use hypercore_protocol::messages::{Message, Unwant, Want};
 
+use super::earlier;
 use crate::peer::{Peer, PeerId};
 use crate::replicator::Replicator;
 
@@ -55,26 +57,28 @@ impl Echo {
 }
 
 impl Replicator {
-    /// Of updates for which nobody is known to have more, takes those out for which near peers may yet say so, until then.
-    pub(crate) fn await_echoes(
+    /// Of what nobody is known to have, keeps what nobody is to be asked for any more. Near peers may yet say that they have
+    /// the rest: that is looked at again at the next deadline.
+    pub(crate) fn await_echoes<T>(
         &mut self,
-        hopeless: &mut Vec<DemandId>,
+        mut hopeless: Vec<T>,
+        id: impl Fn(&T) -> DemandId,
         core: &Core,
         now: Instant,
-    ) -> Option<Instant> {
-        let by_all = &self.wishes.upgrades_by_all;
-        if !hopeless.iter().any(|id| by_all.contains(id)) {
-            return None;
+    ) -> Vec<T> {
+        if hopeless.is_empty() {
+            return hopeless;
         }
         if let Some(until) = self.echo_until(now) {
-            hopeless.retain(|id| !by_all.contains(id));
-            return Some(until);
+            self.recheck_at = earlier(self.recheck_at, until);
+            return Vec::new();
         }
-        // Those that came while peers were asked for the sake of others.
-        let unasked = std::mem::take(&mut self.wishes.upgrades_unasked);
-        if unasked.is_empty() {
-            return None;
+        // What came while peers were asked for the sake of others is still among these.
+        if !hopeless.iter().any(|wish| self.wishes.unasked.contains(&id(wish))) {
+            return hopeless;
         }
+        // It is for the sake of all that is wanted by now.
+        let unasked = std::mem::take(&mut self.wishes.unasked);
         for peer in self.peers.values_mut().filter(|peer| peer.is_active()) {
             if peer.outbox.len() < MAX_WAITING && peer.echo.is_due(now) && has_an_answer(peer, core) {
                 peer.echo.asked = Some(now);
@@ -83,9 +87,11 @@ impl Replicator {
                 peer.outbox.push_back(Message::Unwant(Unwant { start: 0, length: BLOCKS, any: false }));
             }
         }
-        let until = self.echo_until(now)?;
-        hopeless.retain(|id| !unasked.contains(id));
-        Some(until)
+        if let Some(until) = self.echo_until(now) {
+            self.recheck_at = earlier(self.recheck_at, until);
+            hopeless.retain(|wish| !unasked.contains(&id(wish)));
+        }
+        hopeless
     }
 
     /// A peer told which blocks it has.

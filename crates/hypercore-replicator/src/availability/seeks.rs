@@ -43,7 +43,7 @@ impl Replicator {
                 Hope::No => gone.push((seek.id, seek.bytes)),
             }
         }
-        for (id, bytes) in gone {
+        for (id, bytes) in self.await_echoes(gone, |(id, _)| *id, core, now) {
             demand.fail(id, Error::NotAvailable(bytes));
         }
     }

@@ -1,6 +1,7 @@
 //! Replicators in virtual time. Every scenario runs with many seeds; one that fails names its seed. Run it alone
 //! with `SIM_SEED=<seed>`, and with `SIM_TRACE=1` to see every message.
 
+mod echoes;
 mod liar;
 mod network;
 mod nonsense;

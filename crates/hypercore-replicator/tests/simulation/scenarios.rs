@@ -9,7 +9,7 @@ use crate::liar::{Field, Lie};
 use crate::network::{Behaviour, Network, block};
 use crate::with_seeds;
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// All readers have the log as the writer has it.
 fn assert_equal(network: &Network, writer: usize, readers: impl IntoIterator<Item = usize>) {
@@ -28,12 +28,12 @@ fn assert_equal(network: &Network, writer: usize, readers: impl IntoIterator<Ite
     }
 }
 
-fn nobody_waits(network: &mut Network) -> bool {
+pub(crate) fn nobody_waits(network: &mut Network) -> bool {
     network.nodes.iter_mut().all(|node| node.waiting().is_empty())
 }
 
 /// No peer was taken for a liar.
-fn assert_no_blame(network: &Network) {
+pub(crate) fn assert_no_blame(network: &Network) {
     for node in &network.nodes {
         let blamed = node.events.iter().find(|event| match event {
             Event::Close { reason, .. } => *reason != CloseReason::Idle,
@@ -603,38 +603,4 @@ fn a_reader_of_old_blocks_does_not_wait_behind_a_download() {
     let took = network.now - asked;
     assert!(took < Duration::from_millis(1_500), "{took:?}");
     assert!(network.nodes[reader].core.contiguous_length() < 15_000);
-}
-
-/// What a near peer has appended before it was asked is found, however little before.
-#[test]
-fn an_update_finds_what_a_near_peer_has_just_appended() {
-    let mut network = Network::new(0);
-    let writer = network.writer();
-    let reader = network.reader(writer);
-    let link = network.connect(writer, reader);
-    let all = WantOptions { if_available: true, ..WantOptions::default() };
-    let update = |network: &mut Network| {
-        let length = network.nodes[reader].core.length();
-        network.want_with(reader, Want::Upgrade { length, fork: 0 }, all);
-        let started = network.now;
-        assert!(network.run(MINUTE, nobody_waits), "not done in time");
-        (network.nodes[reader].core.length(), network.now - started)
-    };
-    network.run(MINUTE, |_| false);
-    for length in 1..10 {
-        network.append(writer, 1);
-        assert_eq!(update(&mut network).0, length);
-        network.run(MINUTE, |_| false);
-        let (same, took) = update(&mut network);
-        assert!(same == length && took < Duration::from_millis(3), "{took:?}");
-    }
-    // Of a distant one that is found out once; from then on it keeps nobody waiting.
-    network.links[link].latency = Duration::from_secs(1) / 5;
-    update(&mut network);
-    network.run(MINUTE, |_| false);
-    for _ in 0..3 {
-        assert_eq!(update(&mut network), (9, Duration::ZERO));
-        network.run(MINUTE, |_| false);
-    }
-    assert_no_blame(&network);
 }

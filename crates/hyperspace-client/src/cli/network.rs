@@ -76,7 +76,12 @@ pub(crate) async fn unseed(client: &HyperspaceClient, choice: &CoreChoice, forma
     drop(waiting);
     if format.json {
         let gone = TopicStatus { discovery_key: topic_of, announce: false, lookup: false, remember: false };
-        return line(topic(&status.unwrap_or(gone), choice.key, choice.name.as_deref(), format));
+        let status = status.unwrap_or(gone);
+        let key = match choice.key {
+            None => known(client, &[status]).await?.remove(&topic_of).and_then(|known| known.key),
+            key => key,
+        };
+        return line(topic(&status, key, choice.name.as_deref(), format));
     }
     match status.filter(|status| status.announce) {
         None => line("not seeded any more"),
