@@ -189,8 +189,12 @@ impl Replicator {
                     self.on_echo(id, now);
                 }
                 Message::Range(range) => {
+                    let before = self.told_contiguous(id);
                     self.on_range(id, range, core);
-                    self.on_echo(id, now);
+                    // Else it tells of what was appended or cleared.
+                    if self.told_contiguous(id) == before {
+                        self.on_echo(id, now);
+                    }
                 }
                 Message::Extension(Extension { name, message }) => {
                     self.event(Event::Extension { peer: id, name, message });

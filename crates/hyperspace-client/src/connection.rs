@@ -551,9 +551,13 @@ impl State {
         }
     }
 
-    /// Whether the answer to the call that was made last is waited for awake.
+    /// Whether the answer to the call that was made last is waited for awake, and then it is.
     fn is_brisk(&mut self) -> bool {
-        self.calls.waiting() == 1 && self.vigil.is_kept(time::Instant::now())
+        let is_brisk = self.calls.waiting() == 1 && self.vigil.is_kept(time::Instant::now());
+        if is_brisk {
+            self.vigil.look();
+        }
+        is_brisk
     }
 
     /// The answer has not come: whether to look for it again. Not when other calls were made since, answered or not.

@@ -104,6 +104,11 @@ impl Vigil {
         self.slept = false;
     }
 
+    /// It is looked for from now on. Who does not say so looks since there was a look and nothing had come.
+    pub fn look(&mut self) {
+        self.slept = false;
+    }
+
     /// There was a look, and nothing had come. Says whether to look again, after giving way to others.
     pub fn nothing_came(&mut self, now: Instant) -> bool {
         if self.since.is_none() {
@@ -445,13 +450,33 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_taken_to_wait_longer_than_a_program_or_two_take() {
+        let mut watch = Watch::poor();
+        for _ in 0..100 {
+            watch.sleeps(MOST_GAINED * 4);
+        }
+        watch.sleeps(SOON);
+        assert!(watch.looks_after(SOON));
+        assert!(!watch.looks_after(MOST_GAINED));
+        assert!(watch.vigil.rests_until.is_none());
+        watch.comes_after(LIMIT);
+        watch.sleeps(SOON);
+        assert!(watch.looks_after(SOON));
+        assert!(!watch.looks_after(MOST_GAINED + SOON));
+        assert!(watch.vigil.rests_until.is_some());
+    }
+
+    #[test]
     fn a_side_that_was_at_something_else_says_nothing_of_waits_asleep() {
         let mut watch = Watch::poor();
         watch.sleeps(WOKEN);
         watch.sleeps(ABSENT);
-        // What was waited for came to somebody who looked, or did something else.
         watch.sleeps(SOON);
         let known = watch.vigil.asleep;
+        // What was waited for came to somebody who looked, at the first look, too, or did something else.
+        watch.vigil.begin(watch.now);
+        watch.vigil.look();
+        watch.comes_after(LIMIT / 2);
         watch.vigil.begin(watch.now);
         watch.vigil.look_away();
         watch.comes_after(LIMIT / 2);

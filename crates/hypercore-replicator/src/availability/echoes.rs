@@ -48,7 +48,7 @@ impl Echo {
         self.asked.is_none()
     }
 
-    /// It may not be the answer, but something that the peer told of itself: rarely, and the next one tells.
+    /// It may be the answer to another want, made a moment before: rarely, and the next one tells.
     fn heard(&mut self, now: Instant) {
         if let Some(asked) = self.asked.take() {
             self.took = Some(now.saturating_duration_since(asked));
@@ -94,7 +94,12 @@ impl Replicator {
         hopeless
     }
 
-    /// A peer told which blocks it has.
+    /// How many blocks from the first on a peer has, as far as it has told.
+    pub(crate) fn told_contiguous(&self, id: PeerId) -> Option<u64> {
+        self.peers.get(&id).map(|peer| peer.blocks.contiguous_length())
+    }
+
+    /// A peer told which blocks it has, and that was known.
     pub(crate) fn on_echo(&mut self, id: PeerId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.echo.heard(now);

@@ -10,8 +10,10 @@ use crate::scenarios::{MINUTE, assert_no_blame, nobody_waits};
 
 /// It ends when nobody has it.
 const ALL: WantOptions = WantOptions { priority: 0, if_available: true };
-/// Two round trips to a near peer, and a bit: what is wanted behind the first waits for its answer, and for one of its own.
-const SOON: Duration = Duration::from_millis(5);
+/// A round trip to a near peer, and a bit.
+const SOON: Duration = Duration::from_millis(3);
+/// How long the answer of one that was near may take.
+const BUSY: Duration = Duration::from_millis(100);
 
 /// Runs until nobody waits, and says how long that took.
 fn settle(network: &mut Network) -> Duration {
@@ -48,7 +50,7 @@ fn an_update_finds_it() {
     }
     // Of a distant one that is found out once; from then on it keeps nobody waiting.
     network.links[link].latency = Duration::from_secs(1) / 5;
-    update(&mut network);
+    assert_eq!(update(&mut network), (9, BUSY));
     network.run(MINUTE, |_| false);
     for _ in 0..3 {
         assert_eq!(update(&mut network), (9, Duration::ZERO));
@@ -66,14 +68,55 @@ fn a_get_finds_it() {
         settle(&mut network);
         assert!(network.nodes[reader].core.has(index).unwrap(), "block {index}");
         network.run(MINUTE, |_| false);
-        // Many in vain end together.
+        // Many in vain end together: those behind the first wait for its answer, and for one of their own.
         for beyond in 1..100 {
             network.want_with(reader, Want::Block { index: index + beyond }, ALL);
         }
         let took = settle(&mut network);
-        assert!(took < SOON, "{took:?}");
+        assert!(took < SOON * 2, "{took:?}");
     }
     assert_no_blame(&network);
+}
+
+/// What it tells of an append is not its answer.
+#[test]
+fn a_get_finds_it_behind_another_append() {
+    for pause in [0, 100, 500, 900, 1_500].map(Duration::from_micros) {
+        let (mut network, [writer, reader, _]) = near();
+        for round in 0..5 {
+            network.append(writer, 1);
+            network.run(pause, |_| false);
+            network.append(writer, 1);
+            let index = round * 2 + 1;
+            network.want_with(reader, Want::Block { index }, ALL);
+            settle(&mut network);
+            assert!(network.nodes[reader].core.has(index).unwrap(), "block {index}, {pause:?}");
+            network.run(MINUTE, |_| false);
+        }
+        assert_no_blame(&network);
+    }
+}
+
+/// Its answer takes too long: each call ends when it would have been waited for long enough, whoever asked.
+#[test]
+fn a_peer_that_was_near_is_not_waited_for_long() {
+    let wants: [fn() -> Want; 3] = [
+        || Want::Upgrade { length: 0, fork: 0 },
+        || Want::Block { index: 5 },
+        || Want::Seek { bytes: 1_000, padding: 0 },
+    ];
+    for first in wants {
+        for second in wants {
+            let (mut network, [_, reader, link]) = near();
+            network.links[link].latency = MINUTE * 2;
+            network.want_with(reader, first(), ALL);
+            let started = network.now;
+            network.run(BUSY / 2, |_| false);
+            network.want_with(reader, second(), ALL);
+            settle(&mut network);
+            assert_eq!(network.now - started, BUSY);
+        }
+    }
 }
 
 #[test]
