@@ -122,6 +122,11 @@ impl Discovery {
         self.due || self.running.is_some() || self.line.is_some()
     }
 
+    /// The first round found nobody, and somebody who joined meanwhile may have been announced since.
+    pub(super) fn is_to_look_again(&self) -> bool {
+        self.announced && self.is_client() && !self.found && self.looks == 1 && self.deadline.is_some()
+    }
+
     /// What is to be asked of the DHT, if anything.
     pub(super) fn wanted(&self, suspended: bool) -> Option<QueryKind> {
         if suspended || !self.is_joined() {
@@ -200,6 +205,13 @@ impl Discovery {
             _ => {}
         }
         self.last_ok = ok;
+        let found_nobody = ok && self.is_client() && !self.found && self.looks == 0;
+        if found_nobody && self.urgent && kind == (QueryKind::Announce { first: true }) {
+            // Whoever waits is to hear of those, too, who were being announced meanwhile.
+            self.looks = 1;
+            self.due = true;
+            return None;
+        }
         let (delay, jitter) = if !ok {
             AFTER_FAILURE
         } else if !self.is_client() || (self.found && !(self.is_server() && self.looks == 0)) {

@@ -400,6 +400,58 @@ fn joining_takes_a_role() {
     assert_eq!(kind, QueryKind::Announce { first: false });
 }
 
+/// The other one joined a moment before, and is announced while this one looks.
+#[test]
+fn a_round_that_finds_nobody_looks_again_once_announced_for_those_who_wait() {
+    let now = std::time::Instant::now();
+    let both = JoinOptions::default();
+    for (options, waits, finds, ok) in [
+        (both, true, false, true),
+        (both, false, false, true),
+        (both, true, true, true),
+        (both, true, false, false),
+        (JoinOptions::SERVER, true, false, true),
+        (JoinOptions::CLIENT, true, false, true),
+    ] {
+        let mut swarm = Swarm::new(SwarmOptions::default(), [1; 32], 1);
+        swarm.join(topic(1), options, now).unwrap();
+        let waiter = waits.then(|| swarm.flush_topic(&topic(1), false, now));
+        if options.server {
+            assert_eq!(swarm.poll_action(), Some(Action::Listen));
+            swarm.listened(true, now);
+        }
+        let Some(Action::Query { query, .. }) = swarm.poll_action() else { panic!() };
+        if finds {
+            swarm.found(query, &[2; 32], &[], now);
+            assert!(matches!(swarm.poll_action(), Some(Action::Dial { .. })));
+        }
+        let outcome = if ok { QueryOutcome::OK } else { QueryOutcome { ok: false, ..QueryOutcome::OK } };
+        swarm.query_ended(query, outcome, now);
+        let mut next = swarm.poll_action();
+        if options == both && waits && !finds && ok {
+            let Some(Action::Query { query, kind, .. }) = next else { panic!("{next:?}") };
+            assert_eq!(kind, QueryKind::Lookup);
+            swarm.query_ended(query, QueryOutcome::OK, now);
+            next = swarm.poll_action();
+        }
+        assert_eq!(next, waiter.map(|waiter| Action::Done { waiter, ok }));
+        assert!(swarm.poll_action().is_none() && swarm.next_deadline().is_some());
+        if !waits {
+            let waiter = swarm.flush_topic(&topic(1), false, now);
+            let Some(Action::Query { query, kind: QueryKind::Lookup, .. }) = swarm.poll_action() else {
+                panic!()
+            };
+            assert!(swarm.poll_action().is_none());
+            swarm.query_ended(query, QueryOutcome::OK, now);
+            assert_eq!(swarm.poll_action(), Some(Action::Done { waiter, ok }));
+        }
+        // Once, and not for each of those who come later.
+        let waiter = swarm.flush_topic(&topic(1), false, now);
+        assert_eq!(swarm.poll_action(), Some(Action::Done { waiter, ok }));
+        assert!(swarm.next_deadline().is_some_and(|at| at > now));
+    }
+}
+
 #[test]
 fn of_two_connections_both_sides_keep_the_same() {
     let now = std::time::Instant::now();

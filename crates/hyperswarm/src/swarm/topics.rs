@@ -135,6 +135,9 @@ impl Swarm {
         }
         self.waiting.rounds(waiter, then_peers);
         let mut ok = true;
+        if self.topics.get(topic).is_some_and(Discovery::is_to_look_again) {
+            self.look_now(*topic, now);
+        }
         match self.topics.get_mut(topic) {
             Some(discovery) if discovery.is_joined() && discovery.is_busy() => {
                 discovery.waiters.push(waiter);
@@ -289,11 +292,19 @@ impl Swarm {
             }
             _ => {}
         }
+        if let Some(discovery) = self.topics.get_mut(&topic) {
+            discovery.begin_anew();
+        }
+        self.look_now(topic, now);
+    }
+
+    /// What is to be done at the topic's deadline is done now.
+    fn look_now(&mut self, topic: Topic, now: Instant) {
         let Some(discovery) = self.topics.get_mut(&topic) else { return };
         if let Some(deadline) = discovery.deadline.take() {
             self.deadlines.remove(&(deadline, topic));
         }
-        discovery.wants_all_of_it();
+        discovery.due = true;
         self.proceed(topic, now);
     }
 
@@ -393,13 +404,5 @@ impl Swarm {
             discovery.due = true;
             self.proceed(topic, now);
         }
-    }
-}
-
-impl Discovery {
-    /// The next round is a whole one, not a second look.
-    fn wants_all_of_it(&mut self) {
-        self.due = true;
-        self.begin_anew();
     }
 }
