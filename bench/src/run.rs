@@ -111,9 +111,11 @@ impl Bench {
 
     fn once(&self, line: &[String]) -> Result<(f64, Besides)> {
         let (program, args) = line.split_first().context("a command line has a program")?;
+        // Gone before the next run: all of them together write 15 GB and more.
+        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(self.scratch.path())?;
         let output = Command::new(program)
             .args(args)
-            .env("BENCH_DIR", self.scratch.path())
+            .env("BENCH_DIR", folder.path())
             .env("BENCH_PROGRAM", &self.program)
             .stderr(Stdio::inherit())
             .output()
